@@ -1,0 +1,145 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, ResourceExt};
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::Doorbell;
+use crate::api::{ApproverTeam, ApproverTeamSpec};
+use crate::entries;
+use crate::guard::{Rule, Rules};
+
+/// The rules by which the API server calls, read from the very configurations that make it call.
+///
+/// A rule whose new version was rejected is decided by the version in force; a rule that was lost with its definition
+/// goes on protecting.
+pub struct RulesInForce {
+    current: ArcSwapOption<Loaded>,
+    loads: watch::Sender<u64>,
+    /// Rung by calls that know of a rule which this replica does not.
+    news: Notify,
+}
+
+pub struct Loaded {
+    pub rules: Rules,
+    at: Instant,
+}
+
+/// Why there are no rules to decide by. Never a reason to allow.
+#[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
+pub enum NotLoaded {
+    #[error("rules and teams have not been read yet; try again in a few seconds")]
+    NotYet,
+    #[error("rules and teams were last read {0} s ago and may have changed; Tagout cannot reach the API server")]
+    Stale(u64),
+}
+
+/// Read again at least this often, whatever the watches say.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Four missed readings: longer than an API server takes to restart, shorter than a person takes to rely on a change.
+const STALE_AFTER: Duration = Duration::from_mins(2);
+/// A connection that hangs must not keep rules from being read.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A review can be forged, and may ask for a new reading; this is how often one can be had.
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl RulesInForce {
+    pub fn none() -> Self {
+        Self { current: ArcSwapOption::empty(), loads: watch::Sender::new(0), news: Notify::new() }
+    }
+
+    /// Reads the rules now and whenever the doorbell rings, until the process ends.
+    pub async fn follow(&self, client: Client, doorbell: Doorbell, own_namespace: String) {
+        let mut listener = doorbell.listen();
+        let mut wait = INTERVAL;
+        loop {
+            tokio::select! {
+                () = listener.wait(wait) => {}
+                () = self.news.notified() => {}
+            }
+            let at = Instant::now();
+            match tokio::time::timeout(PATIENCE, load(&client, &own_namespace)).await {
+                Ok(Ok(rules)) => {
+                    wait = INTERVAL;
+                    if self.current.load().is_none() {
+                        info!(rules = rules.rules.len(), teams = rules.teams.len(), "rules and teams are read");
+                    }
+                    self.current.store(Some(Arc::new(Loaded { rules, at })));
+                    self.loads.send_modify(|loads| *loads += 1);
+                }
+                failed => {
+                    wait = Duration::from_secs(1);
+                    let error = failed.map_or_else(
+                        |_| "the API server does not answer".to_owned(),
+                        |result| result.err().map(|error| error.to_string()).unwrap_or_default(),
+                    );
+                    warn!(error, "cannot read rules and teams; trying again");
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    pub fn current(&self) -> Result<Arc<Loaded>, NotLoaded> {
+        let loaded = self.current.load_full().ok_or(NotLoaded::NotYet)?;
+        let age = loaded.at.elapsed();
+        if age > STALE_AFTER { Err(NotLoaded::Stale(age.as_secs())) } else { Ok(loaded) }
+    }
+
+    /// The rules as they are after this moment, if they can be had within the patience.
+    pub async fn renewed(&self, patience: Duration) -> Result<Arc<Loaded>, NotLoaded> {
+        let asked = Instant::now();
+        let mut loads = self.loads.subscribe();
+        self.news.notify_one();
+        let newer = async {
+            while self.current.load().as_ref().is_none_or(|loaded| loaded.at < asked) {
+                if loads.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(patience, newer).await;
+        self.current()
+    }
+}
+
+async fn load(client: &Client, own_namespace: &str) -> kube::Result<Rules> {
+    let all = ListParams::default();
+    let configurations: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let teams: Api<DeserializeGuard<ApproverTeam>> = Api::all(client.clone());
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let (configurations, teams, system) =
+        tokio::try_join!(configurations.list(&all), teams.list(&all), namespaces.get_metadata("kube-system"))?;
+    Ok(Rules {
+        rules: configurations.iter().filter_map(read_rule).collect(),
+        teams: teams.into_iter().filter_map(read_team).collect::<BTreeMap<_, _>>(),
+        cluster: system.metadata.uid.unwrap_or_default(),
+        own_namespace: own_namespace.to_owned(),
+    })
+}
+
+fn read_rule(configuration: &ValidatingWebhookConfiguration) -> Option<(String, Result<Rule, String>)> {
+    let name = entries::rule_name(configuration.metadata.name.as_deref()?)?;
+    let origin = entries::origin(configuration)?;
+    Some((name.to_owned(), origin.spec.and_then(|spec| Rule::read(name, &spec))))
+}
+
+/// A team that cannot be read approves nothing; the registrar says so in its status.
+fn read_team(team: DeserializeGuard<ApproverTeam>) -> Option<(String, ApproverTeamSpec)> {
+    match team.0 {
+        Ok(team) => Some((team.name_any(), team.spec)),
+        Err(invalid) => {
+            warn!(team = invalid.metadata.name, error = invalid.error, "a team cannot be read and approves nothing");
+            None
+        }
+    }
+}

@@ -1,0 +1,115 @@
+use crate::api::Exception;
+
+/// The author's condition, in which `object` and `oldObject` both mean the object as it stands before the request.
+///
+/// Were `object` the new one, an update could make a condition false and destroy in the same breath. `request` and
+/// `authorizer` are bound to a number, so that a condition which names them does not compile: an exemption by user
+/// name can be forged by whoever may impersonate. The condition stands on a line of its own: the API server's messages
+/// count lines and columns, and a comment at its end must not swallow the brackets.
+pub(super) fn bound(condition: &str) -> String {
+    format!(
+        "[oldObject != null ? oldObject : object].all(object, [object].all(oldObject, [0].all(request, \
+         [0].all(authorizer,\n{condition}\n))))"
+    )
+}
+
+/// True where none of the exceptions applies.
+pub(super) fn not_excepted(exceptions: &[Exception]) -> String {
+    let any: Vec<_> = exceptions
+        .iter()
+        .map(|exception| {
+            let name = exception.name.as_deref().map(|glob| format!("it.metadata.name.matches({})", regex(glob)));
+            let annotation = exception
+                .annotation
+                .as_deref()
+                .map(|key| format!("{} in it.metadata.?annotations.orValue({{}})", literal(key)));
+            let all: Vec<_> = name.into_iter().chain(annotation).collect();
+            // An entry that says nothing leaves out nothing.
+            if all.is_empty() { "false".to_owned() } else { format!("({})", all.join(" && ")) }
+        })
+        .collect();
+    format!("[oldObject != null ? oldObject : object].all(it, !({}))", any.join(" || "))
+}
+
+/// True for a write after which the object presents statements that it did not present before: label and annotation
+/// are there now, and before it there was no label or another annotation.
+pub(super) fn presents(key: &str) -> String {
+    let has = |object: &str, map: &str| format!("(has({object}.metadata.{map}) && '{key}' in {object}.metadata.{map})");
+    format!(
+        "{} && {} && !(oldObject != null && {} && {} && oldObject.metadata.annotations['{key}'] == \
+         object.metadata.annotations['{key}'])",
+        has("object", "labels"),
+        has("object", "annotations"),
+        has("oldObject", "labels"),
+        has("oldObject", "annotations"),
+    )
+}
+
+/// True for everything but the claim of a pod's ephemeral volume: its controller is a pod whose name it begins with.
+pub(super) const NOT_EPHEMERAL: &str = "!(oldObject.kind == 'PersistentVolumeClaim' && oldObject.metadata.?ownerReferences.orValue([]).exists(owner, \
+     owner.kind == 'Pod' && owner.?controller.orValue(false) && oldObject.metadata.name.startsWith(owner.name + '-')))";
+
+/// True for an update that makes a claim look like one of a pod's ephemeral volume. Kubernetes sets such an owner when
+/// it creates the claim, and never later.
+pub(super) const BECOMES_EPHEMERAL: &str = "object.metadata.?ownerReferences.orValue([]).exists(new, new.kind == 'Pod' && \
+     new.?controller.orValue(false) && object.metadata.name.startsWith(new.name + '-') && \
+     !oldObject.metadata.?ownerReferences.orValue([]).exists(old, old == new))";
+
+/// Whether a condition looks up a label or annotation that may be missing, which is an error at run time: then the API
+/// server refuses by itself. A hint for the rule's status, so it errs on the side of silence.
+pub fn careless_indexing(condition: &str) -> bool {
+    let careful = ["has(", ".?", "[?", " in ", "orValue"].iter().any(|sign| condition.contains(sign));
+    !careful && (condition.contains("labels[") || condition.contains("annotations["))
+}
+
+fn regex(glob: &str) -> String {
+    // `(?s)`: a name may hold a line break, and a star stands for it too.
+    let mut pattern = String::from("(?s)^");
+    for character in glob.chars() {
+        match character {
+            '*' => pattern.push_str(".*"),
+            plain if plain.is_ascii_alphanumeric() => pattern.push(plain),
+            other => {
+                pattern.push('\\');
+                pattern.push(other);
+            }
+        }
+    }
+    pattern.push('$');
+    literal(&pattern)
+}
+
+/// CEL reads JSON's string literals.
+fn literal(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[test]
+    fn an_exceptions_text_cannot_become_code() {
+        let exceptions = [Exception { name: None, annotation: Some("a\" || true || \"".into()) }];
+        assert_eq!(
+            not_excepted(&exceptions),
+            r#"[oldObject != null ? oldObject : object].all(it, !(("a\" || true || \"" in it.metadata.?annotations.orValue({}))))"#
+        );
+    }
+
+    #[test]
+    fn a_dot_in_a_name_is_a_dot() {
+        assert_eq!(regex("a.b*"), r#""(?s)^a\\.b.*$""#);
+    }
+
+    #[rstest]
+    #[case("object.metadata.labels['tier'] != 'batch'", true)]
+    #[case("object.metadata.?labels['tier'].orValue('') != 'batch'", false)]
+    #[case("has(object.metadata.labels) && object.metadata.labels['tier'] != 'batch'", false)]
+    #[case("object.spec.replicas > 1", false)]
+    fn a_lookup_that_may_fail_is_noticed(#[case] condition: &str, #[case] careless: bool) {
+        assert_eq!(careless_indexing(condition), careless);
+    }
+}

@@ -1,0 +1,265 @@
+//! A rule becomes webhook entries: what the API server evaluates by itself, and what it asks Tagout about. Pure.
+
+mod conditions;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchCondition, RuleWithOperations, ServiceReference, ValidatingWebhook, ValidatingWebhookConfiguration,
+    WebhookClientConfig,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
+};
+
+use crate::api::{APPROVAL, Mode, ProtectionRule, ProtectionRuleSpec, RuleFailurePolicy};
+
+pub use conditions::careless_indexing;
+
+/// The chart's configuration: holds what all rules share and owns the configurations of the rules.
+pub const SHARED: &str = "tagout";
+
+/// Raised when the same rule compiles to something else. A lower version leaves a higher one's work alone for a while:
+/// during an upgrade both run.
+pub const COMPILER: u32 = 1;
+
+/// On a rule's configuration: the rule that is in force, as it was accepted.
+const RULE: &str = "tagout.dev/rule";
+const RULE_UID: &str = "tagout.dev/rule-uid";
+const GENERATION: &str = "tagout.dev/rule-generation";
+/// The definition under which the rule was read. When it was deleted its rules went with it, and nobody was asked.
+const DEFINITION_UID: &str = "tagout.dev/definition-uid";
+const COMPILED_BY: &str = "tagout.dev/compiler";
+
+/// Half of what a kubectl user waits before wondering; the API server's own limit is 30 s.
+const TIMEOUT_SECONDS: i32 = 10;
+
+/// Where the API server finds Tagout, and what its entries belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub namespace: String,
+    pub service: String,
+    pub port: u16,
+    pub ca_bundle: Vec<u8>,
+    /// The UID of the configuration [`SHARED`].
+    pub owner_uid: String,
+    /// The UID of the definition of ProtectionRules.
+    pub definition_uid: String,
+}
+
+/// What a configuration says about the rule it was compiled from.
+#[derive(Debug)]
+pub struct Origin {
+    pub spec: Result<ProtectionRuleSpec, String>,
+    pub rule_uid: String,
+    pub generation: i64,
+    pub definition_uid: String,
+    pub compiler: u32,
+}
+
+pub fn configuration_name(rule: &str) -> String {
+    format!("{SHARED}-{rule}")
+}
+
+/// The rule that a configuration belongs to, by its name.
+pub fn rule_name(configuration: &str) -> Option<&str> {
+    configuration.strip_prefix(SHARED)?.strip_prefix('-')
+}
+
+/// The configuration of a rule.
+pub fn compile(rule: &ProtectionRule, place: &Place) -> ValidatingWebhookConfiguration {
+    let name = rule.metadata.name.clone().unwrap_or_default();
+    let annotations = [
+        (RULE, serde_json::to_string(&rule.spec).expect("a rule that was read can be written")),
+        (RULE_UID, rule.metadata.uid.clone().unwrap_or_default()),
+        (GENERATION, rule.metadata.generation.unwrap_or_default().to_string()),
+        (DEFINITION_UID, place.definition_uid.clone()),
+        (COMPILED_BY, COMPILER.to_string()),
+    ];
+    ValidatingWebhookConfiguration {
+        metadata: ObjectMeta {
+            name: Some(configuration_name(&name)),
+            annotations: Some(annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+            labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), SHARED.to_owned())])),
+            // Not blockOwnerDeletion: clusters that check it would ask for a right on the owner's finalizers.
+            owner_references: Some(vec![OwnerReference {
+                api_version: "admissionregistration.k8s.io/v1".into(),
+                kind: "ValidatingWebhookConfiguration".into(),
+                name: SHARED.into(),
+                uid: place.owner_uid.clone(),
+                ..OwnerReference::default()
+            }]),
+            ..ObjectMeta::default()
+        },
+        webhooks: Some(deletion(&name, &rule.spec, place)),
+    }
+}
+
+/// What a rule's configuration was compiled from; nothing where it says nothing.
+pub fn origin(configuration: &ValidatingWebhookConfiguration) -> Option<Origin> {
+    let annotations = configuration.metadata.annotations.as_ref()?;
+    let text = |key: &str| annotations.get(key).map(String::as_str);
+    Some(Origin {
+        spec: serde_json::from_str(text(RULE)?).map_err(|_| format!("its annotation {RULE} is damaged")),
+        rule_uid: text(RULE_UID).unwrap_or_default().to_owned(),
+        generation: text(GENERATION).and_then(|text| text.parse().ok()).unwrap_or_default(),
+        definition_uid: text(DEFINITION_UID).unwrap_or_default().to_owned(),
+        compiler: text(COMPILED_BY).and_then(|text| text.parse().ok()).unwrap_or_default(),
+    })
+}
+
+/// Whether the API server holds what was compiled; what others add beside it does not matter.
+pub fn in_force(wanted: &ValidatingWebhookConfiguration, found: &ValidatingWebhookConfiguration) -> bool {
+    let has = |wanted: &Option<BTreeMap<_, _>>, found: &Option<BTreeMap<_, _>>| {
+        let found = found.as_ref();
+        wanted.iter().flatten().all(|(key, value)| found.and_then(|found| found.get(key)) == Some(value))
+    };
+    wanted.webhooks == found.webhooks
+        && has(&wanted.metadata.annotations, &found.metadata.annotations)
+        && has(&wanted.metadata.labels, &found.metadata.labels)
+        && wanted.metadata.owner_references == found.metadata.owner_references
+}
+
+/// The entries that all rules share.
+pub fn shared(place: &Place) -> Vec<ValidatingWebhook> {
+    // CREATE is left out: the API server makes the UID after the client has spoken, so no statement can name it.
+    let rule = rule("UPDATE", &["*".to_owned()], &["*/*".to_owned()]);
+    vec![ValidatingWebhook {
+        rules: Some(vec![rule]),
+        object_selector: Some(LabelSelector {
+            match_expressions: Some(vec![LabelSelectorRequirement {
+                key: APPROVAL.into(),
+                operator: "Exists".into(),
+                values: None,
+            }]),
+            ..LabelSelector::default()
+        }),
+        match_conditions: Some(vec![MatchCondition {
+            name: "tagout.dev/presents".into(),
+            expression: conditions::presents(APPROVAL),
+        }]),
+        ..webhook("approvals.tagout.dev", "/v1/approvals".to_owned(), place)
+    }]
+}
+
+/// The configuration to be tried, never kept: the rule's conditions as its author wrote them, so that the
+/// API server's message points at the author's own line and column, and so that none is a fragment which only the
+/// text around it completes.
+pub fn trial(rule: &ProtectionRule, place: &Place) -> Option<ValidatingWebhookConfiguration> {
+    let conditions = &rule.spec.match_conditions;
+    if conditions.is_empty() {
+        return None;
+    }
+    let mut configuration = compile(rule, place);
+    for webhook in configuration.webhooks.iter_mut().flatten() {
+        webhook.match_conditions = Some(
+            conditions
+                .iter()
+                .map(|own| MatchCondition { name: own.name.clone(), expression: own.expression.clone() })
+                .collect(),
+        );
+    }
+    Some(configuration)
+}
+
+fn deletion(name: &str, spec: &ProtectionRuleSpec, place: &Place) -> Vec<ValidatingWebhook> {
+    let rules = spec.resources.iter().map(|named| rule("DELETE", &named.api_groups, &named.resources)).collect();
+    let core = String::new();
+    let claims = "persistentvolumeclaims".to_owned();
+    let names_claims =
+        spec.resources.iter().any(|named| named.api_groups.contains(&core) && named.resources.contains(&claims));
+    let own =
+        |name: &str, expression: &str| MatchCondition { name: name.to_owned(), expression: expression.to_owned() };
+    let mut match_conditions = Vec::new();
+    if !spec.except.is_empty() {
+        match_conditions.push(own("tagout.dev/except", &conditions::not_excepted(&spec.except)));
+    }
+    match_conditions.extend(
+        spec.match_conditions
+            .iter()
+            .map(|own| MatchCondition { name: own.name.clone(), expression: conditions::bound(&own.expression) }),
+    );
+    let entry = |prefix: &str, rules: Vec<RuleWithOperations>, only: Vec<MatchCondition>| ValidatingWebhook {
+        rules: Some(rules),
+        namespace_selector: Some(outside(&place.namespace, &spec.namespace_selector)),
+        object_selector: Some(as_stored(&spec.object_selector)),
+        match_conditions: Some([only, match_conditions.clone()].concat()),
+        failure_policy: Some(
+            match (spec.mode, spec.failure_policy) {
+                (Mode::Enforce, RuleFailurePolicy::Fail) => "Fail",
+                // A rule that would refuse nothing must not refuse because Tagout is away.
+                (Mode::Audit | Mode::Warn, _) | (_, RuleFailurePolicy::Ignore) => "Ignore",
+            }
+            .into(),
+        ),
+        ..webhook(&format!("{prefix}.{name}.tagout.dev"), format!("/v1/rules/{name}"), place)
+    };
+    let mut to_delete = vec![own("tagout.dev/not-terminating", "!has(oldObject.metadata.deletionTimestamp)")];
+    if !names_claims {
+        return vec![entry("delete", rules, to_delete)];
+    }
+    to_delete.push(own("tagout.dev/not-ephemeral", conditions::NOT_EPHEMERAL));
+    let updates = vec![rule("UPDATE", &[core], &[claims.clone(), format!("{claims}/*")])];
+    let to_update = vec![own("tagout.dev/becomes-ephemeral", conditions::BECOMES_EPHEMERAL)];
+    vec![entry("delete", rules, to_delete), entry("claims", updates, to_update)]
+}
+
+/// Every field is said, the API server's defaults too, so that what it stores equals what was compiled.
+fn webhook(name: &str, path: String, place: &Place) -> ValidatingWebhook {
+    ValidatingWebhook {
+        name: name.to_owned(),
+        admission_review_versions: vec!["v1".into()],
+        client_config: WebhookClientConfig {
+            ca_bundle: Some(ByteString(place.ca_bundle.clone())),
+            service: Some(ServiceReference {
+                namespace: place.namespace.clone(),
+                name: place.service.clone(),
+                path: Some(path),
+                port: Some(i32::from(place.port)),
+            }),
+            url: None,
+        },
+        failure_policy: Some("Fail".into()),
+        match_conditions: None,
+        match_policy: Some("Equivalent".into()),
+        namespace_selector: Some(LabelSelector::default()),
+        object_selector: Some(LabelSelector::default()),
+        rules: None,
+        side_effects: "None".into(),
+        timeout_seconds: Some(TIMEOUT_SECONDS),
+    }
+}
+
+fn rule(operation: &str, groups: &[String], resources: &[String]) -> RuleWithOperations {
+    RuleWithOperations {
+        api_groups: Some(groups.to_vec()),
+        api_versions: Some(vec!["*".into()]),
+        operations: Some(vec![operation.to_owned()]),
+        resources: Some(resources.to_vec()),
+        scope: Some("*".into()),
+    }
+}
+
+/// The rule's own selection, and never the namespace Tagout runs in: it must be possible to remove a broken guard.
+fn outside(namespace: &str, selector: &LabelSelector) -> LabelSelector {
+    let mut selector = as_stored(selector);
+    selector.match_expressions.get_or_insert_default().push(LabelSelectorRequirement {
+        key: "kubernetes.io/metadata.name".into(),
+        operator: "NotIn".into(),
+        values: Some(vec![namespace.to_owned()]),
+    });
+    selector
+}
+
+/// The API server stores empty maps and lists as absent.
+fn as_stored(selector: &LabelSelector) -> LabelSelector {
+    let expressions = selector.match_expressions.iter().flatten().map(|expression| LabelSelectorRequirement {
+        values: expression.values.clone().filter(|values| !values.is_empty()),
+        ..expression.clone()
+    });
+    LabelSelector {
+        match_labels: selector.match_labels.clone().filter(|labels| !labels.is_empty()),
+        match_expressions: Some(expressions.collect::<Vec<_>>()).filter(|expressions| !expressions.is_empty()),
+    }
+}

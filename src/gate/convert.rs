@@ -1,0 +1,71 @@
+//! From what a review says to what the decision asks.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use crate::api::{APPROVAL, Action};
+use crate::guard::{Owner, Request, Requester, Subject};
+use crate::review::{Malformed, Metadata, MetadataRequest, Object, Operation, Resource, UserInfo};
+
+/// Name, namespace and UID are the object's own: in a collection's deletion the request has none, and a Namespace's
+/// request names itself as its namespace.
+pub(super) fn deletion<'a>(review: &'a MetadataRequest) -> Result<Request<'a>, Malformed> {
+    if review.operation != Operation::Delete {
+        return Err(Malformed::OtherOperation("DELETE and UPDATE"));
+    }
+    let object = review.old_object.as_ref().ok_or(Malformed::Missing("oldObject"))?;
+    let metadata = &object.metadata;
+    if metadata.uid.is_empty() || metadata.name.is_empty() {
+        return Err(Malformed::Missing("oldObject.metadata.uid and name"));
+    }
+    for (what, text) in [("name", &metadata.name), ("namespace", &metadata.namespace), ("uid", &metadata.uid)] {
+        if text.len() > 253 {
+            return Err(Malformed::TooLong(what));
+        }
+    }
+    Ok(Request {
+        action: Action::Delete,
+        subject: subject(&review.resource, metadata),
+        owners: owners(metadata),
+        terminating: metadata.deletion_timestamp.is_some(),
+        requester: requester(&review.user_info),
+    })
+}
+
+pub(super) fn owners(metadata: &Metadata) -> Vec<Owner> {
+    let owners = metadata.owner_references.iter().map(|owner| Owner {
+        api_version: owner.api_version.clone(),
+        kind: owner.kind.clone(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+        controller: owner.controller,
+    });
+    owners.collect()
+}
+
+pub(super) fn subject<'a>(resource: &'a Resource, metadata: &'a Metadata) -> Subject<'a> {
+    Subject {
+        group: Cow::Borrowed(&resource.group),
+        resource: Cow::Borrowed(&resource.resource),
+        namespace: Cow::Borrowed(&metadata.namespace),
+        name: Cow::Borrowed(&metadata.name),
+        uid: Cow::Borrowed(&metadata.uid),
+        labels: Cow::Borrowed(&metadata.labels),
+        annotations: metadata.annotations.keys.iter().map(|key| Cow::Borrowed(key.as_ref())).collect(),
+        statements: metadata.annotations.approval.as_deref().map(Cow::Borrowed),
+    }
+}
+
+pub(super) fn requester(user: &UserInfo) -> Requester<'_> {
+    Requester { name: &user.username, groups: &user.groups }
+}
+
+pub(super) fn object(raw: &RawValue) -> Result<Object<'_>, Malformed> {
+    serde_json::from_str(raw.get()).map_err(|_| Malformed::Missing("object with metadata"))
+}
+
+/// Statements count as said before only if the object presented them: those were checked.
+pub(super) fn presented_before<'a>(old: &'a Metadata) -> Option<&'a str> {
+    old.annotations.approval.as_deref().filter(|_| old.labels.contains_key(APPROVAL))
+}

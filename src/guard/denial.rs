@@ -1,0 +1,121 @@
+//! The words in which people are told. The first line is the same on every retry of a request.
+
+use sha2::{Digest, Sha256};
+
+use super::decide::{Decision, Unmet};
+use super::needs::Request;
+use super::quorum::Missing;
+use crate::api::{Mode, printable};
+
+/// Flaws beyond these are counted, not spelled out: an annotation may hold dozens of statements.
+const MAX_FLAWS: usize = 5;
+
+/// What the person who was refused reads.
+pub fn denial(request: &Request, decision: &Decision) -> String {
+    let subject = &request.subject;
+    let namespace =
+        if subject.namespace.is_empty() { String::new() } else { format!(" -n {}", word(&subject.namespace)) };
+    let mut lines = vec![first_line(request, decision)];
+    lines.extend(explanations(request, decision));
+    lines.push(format!(
+        "A person must look at it and approve: kubectl tagout approve {}{namespace}",
+        word(&format!("{}/{}", subject.kind(), subject.name))
+    ));
+    lines.push("Stop here and hand this to a person. Do not look for another way to remove it.".to_owned());
+    // Names in them were written by anyone.
+    lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// A word as a shell reads it: some kinds of objects may have any name, and people paste commands.
+fn word(text: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "-._:/".contains(character);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// The line by which a denial is recognised: it depends on the object, the rules and who has approved, on nothing else.
+fn first_line(request: &Request, decision: &Decision) -> String {
+    let enforced: Vec<_> = decision.unmet.iter().filter(|unmet| unmet.mode == Mode::Enforce).collect();
+    format!("tagout: denied {}: {}. Request: {}", what(request), needed(&enforced), request_id(request))
+}
+
+/// What the caller reads where a rule only warns.
+pub fn warning(request: &Request, decision: &Decision) -> Option<String> {
+    let warned: Vec<_> = decision.unmet.iter().filter(|unmet| unmet.mode == Mode::Warn).collect();
+    (!warned.is_empty())
+        .then(|| format!("tagout: {} would be denied in mode Enforce: {}", what(request), needed(&warned)))
+}
+
+/// The same for the same action on the same object by the same requester, however often it is asked.
+pub fn request_id(request: &Request) -> String {
+    let mut hash = Sha256::new();
+    for part in [request.action.as_str(), &request.subject.uid, request.requester.name] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finalize();
+    format!("to-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
+}
+
+fn what(request: &Request) -> String {
+    let subject = &request.subject;
+    let place = if subject.namespace.is_empty() { String::new() } else { format!(" in {:?}", subject.namespace) };
+    format!("{} of {} {:?}{place}", request.action.as_str(), subject.kind(), subject.name)
+}
+
+fn needed(unmet: &[&Unmet]) -> String {
+    let parts: Vec<_> = unmet.iter().map(|unmet| format!("needs {}{}", all(&unmet.missing), by_rules(unmet))).collect();
+    parts.join(", and ")
+}
+
+fn all(missing: &[Missing]) -> String {
+    let each: Vec<_> = missing
+        .iter()
+        .map(|missing| {
+            let teams = missing.any_of.join(", ");
+            if missing.has.is_empty() {
+                format!("approval by {} of {teams}", missing.needed)
+            } else {
+                format!("approval by {} more of {teams} (has {})", missing.lacking, missing.has.join(", "))
+            }
+        })
+        .collect();
+    each.join(" and ")
+}
+
+fn by_rules(unmet: &Unmet) -> String {
+    let names: Vec<_> = unmet.rules.iter().map(|rule| rule.name.as_str()).collect();
+    let plural = if names.len() == 1 { "rule" } else { "rules" };
+    let condition = match (unmet.rules[0].conditional, names.len()) {
+        (false, _) => "",
+        (true, 1) => ", where its conditions hold",
+        (true, _) => ", where their conditions hold",
+    };
+    format!(" ({plural} {}{condition})", names.join(", "))
+}
+
+fn explanations(request: &Request, decision: &Decision) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(error) = &decision.unreadable {
+        lines.push(format!("The approval on it does not count: {error}."));
+    }
+    if decision.unpresented {
+        lines.push("The approval on it does not count: nobody was seen to give it. It must be given anew.".to_owned());
+    }
+    for (statement, flaw) in decision.flaws.iter().take(MAX_FLAWS) {
+        lines.push(format!("The approval by {} does not count: {flaw}.", statement.approver));
+    }
+    if let Some(more) = decision.flaws.len().checked_sub(MAX_FLAWS).filter(|more| *more > 0) {
+        lines.push(format!("{more} more approvals on it do not count either."));
+    }
+    for reason in &decision.unknown_owners {
+        lines.push(format!("An owner could not be looked at: {reason}."));
+    }
+    if request.by_garbage_collector() {
+        lines.push(
+            "The garbage collector asks because an owner is gone or going, and that was not approved for this object: \
+             approve this object too, or give it a living owner."
+                .to_owned(),
+        );
+    }
+    lines
+}

@@ -1,0 +1,85 @@
+//! Keeps the entries of all rules in force. Every replica does; the API server's `resourceVersion` decides who was
+//! first, and the second finds nothing left to do.
+
+mod register;
+mod status;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use self::register::BETWEEN_WRITES;
+use crate::cluster::Doorbell;
+use crate::telemetry::Telemetry;
+
+/// Where Tagout's Service is.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub namespace: String,
+    pub name: String,
+    pub port: u16,
+}
+
+pub struct Registrar {
+    client: Client,
+    service: Service,
+    telemetry: Arc<Telemetry>,
+    /// Versions of rules whose entries a newer Tagout wrote, and since when this one has left them alone.
+    yielding: HashMap<(String, i64), Instant>,
+    /// When each entry was last overwritten.
+    written: HashMap<String, Instant>,
+    look_again: bool,
+}
+
+/// Looked at again at least this often, whatever the watches say.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// A connection that hangs must not keep entries from being repaired.
+const PATIENCE: Duration = Duration::from_secs(25);
+/// Every pass is several requests.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Registrar {
+    pub fn new(client: Client, service: Service, telemetry: Arc<Telemetry>) -> Self {
+        let (yielding, written) = (HashMap::new(), HashMap::new());
+        Self { client, service, telemetry, yielding, written, look_again: false }
+    }
+
+    /// Works until the process ends. Says whether all entries have been looked at and Tagout is installed.
+    pub async fn run(
+        mut self,
+        bell: Doorbell,
+        mut authority: watch::Receiver<Option<Vec<u8>>>,
+        registered: watch::Sender<bool>,
+    ) {
+        let mut listener = bell.listen();
+        loop {
+            let interval = if self.look_again { BETWEEN_WRITES } else { INTERVAL };
+            tokio::select! {
+                () = listener.wait(interval) => {}
+                changed = authority.changed() => if changed.is_err() { return },
+            }
+            let Some(ca_bundle) = authority.borrow_and_update().clone() else { continue };
+            self.look_again = false;
+            match tokio::time::timeout(PATIENCE, self.register(ca_bundle)).await {
+                Ok(Ok(installed)) => {
+                    if registered.send_replace(installed) != installed {
+                        info!(installed, "all rules are registered");
+                    }
+                }
+                failed => {
+                    let error = failed.map_or_else(
+                        |_| "the API server does not answer".to_owned(),
+                        |result| result.err().map(|error| error.to_string()).unwrap_or_default(),
+                    );
+                    warn!(error, "entries cannot be kept in force; trying again");
+                    self.look_again = true;
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

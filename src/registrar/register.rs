@@ -1,0 +1,303 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, ListParams, ObjectList, PostParams, Preconditions};
+use kube::core::DeserializeGuard;
+use kube::{Api, CustomResourceExt, ResourceExt};
+use tracing::{info, warn};
+
+use super::Registrar;
+use super::status::{self, RuleState};
+use crate::api::{ApproverTeam, ProtectionRule};
+use crate::entries::{self, COMPILER, Origin, Place, SHARED};
+use crate::guard::Rule;
+use crate::telemetry::Registered;
+
+/// During an upgrade replicas of two versions run; the older yields to the newer for the time an upgrade may take.
+/// After a rollback the older one is right, and takes over.
+const YIELD: Duration = Duration::from_mins(1);
+
+/// Replicas that disagree, in the middle of an upgrade say, overwrite each other no more often than this; a hand edit
+/// is still put back within two seconds.
+pub(super) const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+
+type Configuration = ValidatingWebhookConfiguration;
+
+/// What one look at everything has found.
+struct Pass {
+    configurations: Api<Configuration>,
+    found: BTreeMap<String, Configuration>,
+    place: Place,
+    /// Of the rules' definition, unless it is gone or going.
+    definition: Option<ObjectMeta>,
+}
+
+/// Goes on after an error with one object, so that none stalls the others; the first error is told at the end.
+#[derive(Default)]
+struct Errors(Option<kube::Error>);
+
+impl Errors {
+    fn keep<T>(&mut self, what: &str, result: kube::Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                warn!(what, %error, "cannot be registered yet");
+                self.0.get_or_insert(error);
+                None
+            }
+        }
+    }
+}
+
+impl Registrar {
+    /// True when every rule has been looked at; false where there is nothing to register with.
+    pub(super) async fn register(&mut self, ca_bundle: Vec<u8>) -> kube::Result<bool> {
+        let configurations: Api<Configuration> = Api::all(self.client.clone());
+        let found: BTreeMap<String, Configuration> = configurations
+            .list(&ListParams::default())
+            .await?
+            .into_iter()
+            .map(|found| (found.name_any(), found))
+            .collect();
+        // Removing the chart's configuration removes Tagout; nothing is put back that nobody owns.
+        let Some(shared) = found.get(SHARED) else {
+            warn!("there is no ValidatingWebhookConfiguration {SHARED}, so nothing is guarded; install the chart");
+            self.say_not_installed().await?;
+            return Ok(false);
+        };
+        let definition = self.definition().await?;
+        let place = Place {
+            namespace: self.service.namespace.clone(),
+            service: self.service.name.clone(),
+            port: self.service.port,
+            ca_bundle,
+            owner_uid: shared.uid().unwrap_or_default(),
+            definition_uid: definition.as_ref().and_then(|metadata| metadata.uid.clone()).unwrap_or_default(),
+        };
+        let mut errors = Errors::default();
+        let written = self.register_shared(&configurations, shared, &place).await;
+        errors.keep(SHARED, written);
+
+        let pass = Pass { configurations, found, place, definition };
+        let named = if pass.definition.is_some() {
+            self.register_rules(&pass, &mut errors).await?
+        } else {
+            warn!("the definition of ProtectionRules is gone; its rules stay in force. Apply the chart's crds/ again");
+            BTreeSet::new()
+        };
+        for (name, configuration) in &pass.found {
+            let Some(rule) = entries::rule_name(name).filter(|rule| !named.contains(*rule)) else { continue };
+            if let Some(origin) = entries::origin(configuration) {
+                let kept = self.keep_or_remove(&pass, rule, configuration, origin).await;
+                errors.keep(rule, kept);
+            }
+        }
+        errors.0.map_or(Ok(true), Err)
+    }
+
+    /// The names of all rules there are.
+    async fn register_rules(&mut self, pass: &Pass, errors: &mut Errors) -> kube::Result<BTreeSet<String>> {
+        let rules = self.rules().await?;
+        let teams =
+            Api::<DeserializeGuard<ApproverTeam>>::all(self.client.clone()).list(&ListParams::default()).await?;
+        let known: BTreeSet<String> =
+            teams.iter().filter_map(|team| team.0.as_ref().ok()).map(ResourceExt::name_any).collect();
+        let cluster = Api::<Namespace>::all(self.client.clone()).get_metadata("kube-system").await?.uid();
+        let mut named = BTreeSet::new();
+        let mut outcome = Registered { in_force: 0, rejected: 0 };
+        for rule in rules {
+            match rule.0 {
+                Ok(rule) => {
+                    let name = rule.name_any();
+                    named.insert(name.clone());
+                    let ensured = self.ensure(pass, &rule).await;
+                    let Some(state) = errors.keep(&name, ensured) else { continue };
+                    match state {
+                        RuleState::InForce => outcome.in_force += 1,
+                        RuleState::Rejected { .. } => outcome.rejected += 1,
+                        RuleState::NotInstalled | RuleState::Waiting => {}
+                    }
+                    let written = status::write_rule(&self.client, &rule, &state, &known, cluster.as_deref()).await;
+                    errors.keep(&name, written);
+                }
+                Err(invalid) => {
+                    outcome.rejected += 1;
+                    let name = invalid.metadata.name.clone().unwrap_or_default();
+                    let found = pass.found.get(&entries::configuration_name(&name)).and_then(entries::origin);
+                    let generation = found.map(|origin| origin.generation);
+                    let written = status::write_unreadable::<ProtectionRule>(&self.client, &invalid, generation).await;
+                    errors.keep(&name, written);
+                    named.insert(name);
+                }
+            }
+        }
+        for team in teams {
+            let written = match team.0 {
+                Ok(team) => status::write_team(&self.client, &team).await,
+                Err(invalid) => status::write_unreadable::<ApproverTeam>(&self.client, &invalid, None).await,
+            };
+            errors.keep("a team", written);
+        }
+        outcome.emit(&self.telemetry);
+        Ok(named)
+    }
+
+    async fn rules(&self) -> kube::Result<ObjectList<DeserializeGuard<ProtectionRule>>> {
+        Api::all(self.client.clone()).list(&ListParams::default()).await
+    }
+
+    /// A rule that says it is enforced while nothing calls Tagout would be worse than none.
+    async fn say_not_installed(&self) -> kube::Result<()> {
+        for rule in self.rules().await? {
+            if let Ok(rule) = rule.0 {
+                let cluster = rule.status.as_ref().and_then(|status| status.cluster.as_deref());
+                let teams = rule.spec.approval.require.iter().flat_map(|entry| entry.any_of.clone()).collect();
+                status::write_rule(&self.client, &rule, &RuleState::NotInstalled, &teams, cluster).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn definition(&self) -> kube::Result<Option<ObjectMeta>> {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let found = definitions.get_metadata_opt(ProtectionRule::crd_name()).await?;
+        Ok(found.map(|found| found.metadata).filter(|metadata| metadata.deletion_timestamp.is_none()))
+    }
+
+    async fn register_shared(
+        &mut self,
+        configurations: &Api<Configuration>,
+        shared: &Configuration,
+        place: &Place,
+    ) -> kube::Result<()> {
+        let webhooks = Some(entries::shared(place));
+        if shared.webhooks == webhooks || self.wrote_just_now(SHARED) {
+            return Ok(());
+        }
+        info!(configuration = SHARED, "the shared entries are written");
+        let wanted = Configuration { webhooks, ..shared.clone() };
+        configurations.replace(SHARED, &PostParams::default(), &wanted).await.map(|_| ())
+    }
+
+    async fn ensure(&mut self, pass: &Pass, rule: &ProtectionRule) -> kube::Result<RuleState> {
+        let name = rule.name_any();
+        let found = pass.found.get(&entries::configuration_name(&name));
+        let mut wanted = entries::compile(rule, &pass.place);
+        if found.is_some_and(|found| entries::in_force(&wanted, found)) {
+            return Ok(RuleState::InForce);
+        }
+        let older = found.and_then(entries::origin);
+        if older.as_ref().is_some_and(|origin| origin.compiler > COMPILER && self.yields(rule)) {
+            return Ok(RuleState::Waiting);
+        }
+        let rejected = |words| RuleState::Rejected { words, generation_in_force: older.as_ref().map(|o| o.generation) };
+        if let Err(words) = Rule::read(&name, &rule.spec) {
+            return Ok(rejected(words));
+        }
+        if let Some(trial) = entries::trial(rule, &pass.place) {
+            let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+            match words_of_rejection(pass.configurations.create(&dry_run, &trial).await) {
+                Ok(Some(words)) => return Ok(rejected(words)),
+                // A trial under a name that exists is validated first and then refused for its name.
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                other => drop(other?),
+            }
+        }
+        if found.is_some() && self.wrote_just_now(&name) {
+            return Ok(RuleState::Waiting);
+        }
+        info!(rule = name, generation = rule.metadata.generation, "the rule's entry is written");
+        let written = match found {
+            None => pass.configurations.create(&PostParams::default(), &wanted).await,
+            Some(found) => {
+                // Whatever has this name is replaced: names that begin with `tagout-` are Tagout's, or else taking the
+                // marks off an entry would be enough to keep it from being repaired.
+                wanted.metadata.resource_version.clone_from(&found.metadata.resource_version);
+                pass.configurations.replace(&found.name_any(), &PostParams::default(), &wanted).await
+            }
+        };
+        match words_of_rejection(written) {
+            // Another replica was first; its write rings the bell.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(RuleState::Waiting),
+            // As its author wrote it, it was fine: what is left are the names that conditions cannot use.
+            Ok(Some(words)) if !rule.spec.match_conditions.is_empty() => Ok(rejected(format!(
+                "Conditions cannot use request or authorizer (an exemption by user name can be forged): {words}"
+            ))),
+            other => Ok(other?.map_or(RuleState::InForce, rejected)),
+        }
+    }
+
+    /// Whether a newer Tagout's entry is left alone. Once for a version of a rule: the mark of a newer Tagout could be
+    /// forged, and must not keep a weakened entry from being repaired for longer than that.
+    fn yields(&mut self, rule: &ProtectionRule) -> bool {
+        let version = (rule.name_any(), rule.metadata.generation.unwrap_or_default());
+        self.yielding.entry(version).or_insert_with(Instant::now).elapsed() < YIELD
+    }
+
+    /// Whether this entry was overwritten a moment ago; if so it is looked at again soon, if not this counts as now.
+    fn wrote_just_now(&mut self, name: &str) -> bool {
+        if self.written.get(name).is_some_and(|at| at.elapsed() < BETWEEN_WRITES) {
+            self.look_again = true;
+            return true;
+        }
+        self.written.insert(name.to_owned(), Instant::now());
+        false
+    }
+
+    /// Removes the entry of a rule whose deletion the API server admitted, and maintains that of a rule that was lost.
+    ///
+    /// That a rule is not in a list proves nothing: when a definition is deleted its objects go with it, and nobody is
+    /// asked. The entry goes only while the definition under which its rule was read still stands.
+    async fn keep_or_remove(
+        &mut self,
+        pass: &Pass,
+        rule: &str,
+        configuration: &Configuration,
+        origin: Origin,
+    ) -> kube::Result<()> {
+        let rules: Api<ProtectionRule> = Api::all(self.client.clone());
+        let definition = pass.definition.as_ref().and_then(|metadata| metadata.uid.as_deref());
+        if definition.is_some_and(|uid| uid == origin.definition_uid) {
+            if rules.get_metadata_opt(rule).await?.is_some() {
+                return Ok(());
+            }
+            info!(rule, "the rule was deleted: its entry goes");
+            let exactly_this = Preconditions {
+                uid: configuration.uid(),
+                resource_version: configuration.metadata.resource_version.clone(),
+            };
+            let only_this = DeleteParams::default().preconditions(exactly_this);
+            return match pass.configurations.delete(&configuration.name_any(), &only_this).await {
+                Err(kube::Error::Api(status)) if status.code != 409 && status.code != 404 => {
+                    Err(kube::Error::Api(status))
+                }
+                _ => Ok(()),
+            };
+        }
+        warn!(rule, "the rule was lost with its definition, not deleted: its entry stays. Create the rule again");
+        let Ok(spec) = origin.spec else { return Ok(()) };
+        let mut lost = ProtectionRule::new(rule, spec);
+        lost.metadata.uid = Some(origin.rule_uid);
+        lost.metadata.generation = Some(origin.generation);
+        let place = Place { definition_uid: origin.definition_uid, ..pass.place.clone() };
+        let mut wanted = entries::compile(&lost, &place);
+        if entries::in_force(&wanted, configuration) || self.wrote_just_now(rule) {
+            return Ok(());
+        }
+        wanted.metadata.resource_version.clone_from(&configuration.metadata.resource_version);
+        pass.configurations.replace(&configuration.name_any(), &PostParams::default(), &wanted).await.map(|_| ())
+    }
+}
+
+/// What the API server says against an object itself; any other error is an error.
+fn words_of_rejection<T>(result: kube::Result<T>) -> kube::Result<Option<String>> {
+    match result {
+        Ok(_) => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 422 || status.code == 400 => Ok(Some(status.message.clone())),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,106 @@
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// The answer to a review. Always sent as HTTP 200: any other status means that the call failed.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    pub uid: &'a str,
+    /// Absent: allowed.
+    pub denied: Option<Denied<'a>>,
+    pub warnings: Vec<String>,
+    pub audit: BTreeMap<&'static str, String>,
+}
+
+/// What a denial says, for people and for machines.
+#[derive(Debug)]
+pub struct Denied<'a> {
+    pub message: String,
+    pub group: &'a str,
+    pub resource: &'a str,
+    pub name: &'a str,
+    pub object_uid: &'a str,
+    pub causes: Vec<Cause>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cause {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// The API server cuts each warning to 256 characters once all together exceed 4096, and drops control characters.
+const MAX_WARNING: usize = 256;
+const MAX_WARNINGS: usize = 16;
+
+impl Answer<'_> {
+    pub fn to_json(&self) -> Vec<u8> {
+        let review = Review {
+            api_version: "admission.k8s.io/v1",
+            kind: "AdmissionReview",
+            response: Response {
+                uid: self.uid,
+                allowed: self.denied.is_none(),
+                status: self.denied.as_ref().map(|denied| Status {
+                    // 403 Forbidden is passed on by every client as it is. A 404 would be swallowed, a 409 or 429
+                    // tried again.
+                    code: 403,
+                    reason: "Forbidden",
+                    message: &denied.message,
+                    details: Details {
+                        name: denied.name,
+                        group: denied.group,
+                        kind: denied.resource,
+                        uid: denied.object_uid,
+                        causes: &denied.causes,
+                    },
+                }),
+                warnings: self.warnings.iter().take(MAX_WARNINGS).map(|warning| clean(warning)).collect(),
+                audit_annotations: &self.audit,
+            },
+        };
+        serde_json::to_vec(&review).expect("an answer of texts and numbers can be written")
+    }
+}
+
+fn clean(warning: &str) -> String {
+    warning.chars().map(|character| if character.is_control() { ' ' } else { character }).take(MAX_WARNING).collect()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    response: Response<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Response<'a> {
+    uid: &'a str,
+    allowed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    audit_annotations: &'a BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    code: u16,
+    reason: &'static str,
+    message: &'a str,
+    details: Details<'a>,
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    name: &'a str,
+    group: &'a str,
+    kind: &'a str,
+    uid: &'a str,
+    causes: &'a [Cause],
+}

@@ -1,0 +1,144 @@
+//! The AdmissionReview: read in one pass that borrows from the body, and answered.
+//!
+//! Objects are not held. Of their metadata only what decides is kept, of annotations only the keys and the approval:
+//! Secrets pass through here, and so do their copies in `kubectl.kubernetes.io/last-applied-configuration`.
+
+mod answer;
+mod bounded;
+mod changes;
+mod object;
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use crate::api::json_fault;
+
+pub use answer::{Answer, Cause, Denied};
+pub use changes::other_changes;
+pub use object::{Metadata, Object, OwnerReference};
+
+/// The request in a review, with as much of its objects as `O` holds.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+pub struct Request<'a, O> {
+    #[serde(borrow)]
+    pub uid: Cow<'a, str>,
+    pub operation: Operation,
+    #[serde(borrow)]
+    pub resource: Resource<'a>,
+    #[serde(borrow, default)]
+    pub sub_resource: Cow<'a, str>,
+    #[serde(default)]
+    pub user_info: UserInfo,
+    #[serde(default = "nothing")]
+    pub object: Option<O>,
+    #[serde(default = "nothing")]
+    pub old_object: Option<O>,
+    #[serde(default)]
+    pub dry_run: bool,
+    #[serde(borrow, default)]
+    pub options: Option<Options<'a>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Resource<'a> {
+    #[serde(borrow, default)]
+    pub group: Cow<'a, str>,
+    #[serde(borrow)]
+    pub resource: Cow<'a, str>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub struct UserInfo {
+    #[serde(default)]
+    pub username: String,
+    #[serde(default, deserialize_with = "bounded::list")]
+    pub groups: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Options<'a> {
+    #[serde(borrow, default)]
+    pub field_manager: Cow<'a, str>,
+}
+
+/// A review about one object's metadata.
+pub type MetadataRequest<'a> = Request<'a, Object<'a>>;
+
+/// A review whose objects are compared as they stand.
+pub type RawRequest<'a> = Request<'a, &'a RawValue>;
+
+/// Why a body is no review that can be decided. Its text never quotes the body.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+pub enum Malformed {
+    #[error("the body is not an AdmissionReview: {what} at line {line} column {column}")]
+    Unreadable { what: &'static str, line: usize, column: usize },
+    #[error("apiVersion and kind must be admission.k8s.io/v1 and AdmissionReview")]
+    OtherVersion,
+    #[error("the review has no request")]
+    NoRequest,
+    #[error("the review's request has no {0}")]
+    Missing(&'static str),
+    #[error("the review's {0} is longer than any the API server sends")]
+    TooLong(&'static str),
+    #[error("this path is for {0} requests")]
+    OtherOperation(&'static str),
+}
+
+pub fn read<'a, O: Deserialize<'a>>(body: &'a [u8]) -> Result<Request<'a, O>, Malformed> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase", bound(deserialize = "O: Deserialize<'de>"))]
+    struct AdmissionReview<'a, O> {
+        #[serde(borrow, default)]
+        api_version: Cow<'a, str>,
+        #[serde(borrow, default)]
+        kind: Cow<'a, str>,
+        #[serde(borrow, default = "nothing")]
+        request: Option<Request<'a, O>>,
+    }
+    let review: AdmissionReview<'a, O> = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+    if review.api_version != "admission.k8s.io/v1" || review.kind != "AdmissionReview" {
+        return Err(Malformed::OtherVersion);
+    }
+    let request = review.request.ok_or(Malformed::NoRequest)?;
+    if request.uid.is_empty() {
+        return Err(Malformed::Missing("uid"));
+    }
+    if request.user_info.username.is_empty() {
+        return Err(Malformed::Missing("userInfo.username"));
+    }
+    for (what, text, longest) in [
+        ("uid", &*request.uid, 128),
+        ("userInfo.username", &request.user_info.username, 1024),
+        ("resource", &request.resource.resource, 253),
+        ("resource's group", &request.resource.group, 253),
+        ("subResource", &request.sub_resource, 253),
+    ] {
+        if text.len() > longest {
+            return Err(Malformed::TooLong(what));
+        }
+    }
+    Ok(request)
+}
+
+fn unreadable(error: &serde_json::Error) -> Malformed {
+    Malformed::Unreadable { what: json_fault(error), line: error.line(), column: error.column() }
+}
+
+/// `Option`'s own default asks for nothing of what it may hold.
+fn nothing<T>() -> Option<T> {
+    None
+}
