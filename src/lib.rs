@@ -4,11 +4,12 @@
 //! which hands it to the [`gate`]. The gate reads it ([`review`]), asks [`guard`] which rules and facts matter, gathers
 //! those facts from the [`cluster`], lets [`guard`] decide, and answers.
 //!
-//! The [`registrar`] keeps the entries as the rules ([`api`]) say, [`certificates`] keeps the API server's trust, and
-//! [`telemetry`] counts and logs.
+//! The [`registrar`] keeps the entries as the rules ([`api`]) say, [`certificates`] keeps the API server's trust,
+//! [`telemetry`] counts and logs, and [`cli`] is `kubectl tagout`.
 
 pub mod api;
 pub mod certificates;
+pub mod cli;
 pub mod cluster;
 pub mod entries;
 pub mod gate;
