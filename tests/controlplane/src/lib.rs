@@ -18,11 +18,13 @@ pub mod binaries;
 pub mod control_plane;
 mod flags;
 mod go_build;
+pub mod installation;
 mod kubeconfig;
 pub mod reaper;
 pub mod users;
 
 pub use binaries::{Binaries, Program};
 pub use control_plane::{ControlPlane, Options};
+pub use installation::Installation;
 pub use reaper::Reaper;
 pub use users::User;

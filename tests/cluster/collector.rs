@@ -1,0 +1,187 @@
+//! The garbage collector deletes what follows from an approved deletion, and nothing else for anybody.
+
+use std::thread;
+use std::time::Duration;
+
+use controlplane::User;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::approvals::{approve, claim, denials, stateful_set, uid};
+use crate::world::{Namespace, eventually, shared};
+
+#[test]
+fn an_approved_owner_deleted_in_the_foreground_takes_its_dependents_along() {
+    let namespace = shared().production();
+    namespace.deployment("api");
+    let mut dependent = stateful_set("cache");
+    dependent["metadata"]["ownerReferences"] = json!([owner(&namespace, "deployment/api", false)]);
+    namespace.apply(User::Admin, &dependent).succeeds();
+    approve(&namespace, User::Alice, "deployment/api");
+    namespace.kubectl(User::Agent, &["delete", "deployment/api", "--cascade=foreground", "--wait=false"]).succeeds();
+    eventually("the dependent is gone", || !namespace.exists("statefulset/cache"));
+    eventually("the owner is gone", || !namespace.exists("deployment/api"));
+}
+
+#[rstest]
+#[case::in_the_foreground("foreground")]
+#[case::in_the_background("background")]
+fn a_throw_away_owner_deleted_opens_nothing(#[case] cascade: &str) {
+    let namespace = shared().production();
+    namespace.deployment("api");
+    let before = uid(&namespace, "deployment/api");
+    namespace.kubectl(User::Agent, &["create", "configmap", "throw-away"]).succeeds();
+    adopt(&namespace, "configmap/throw-away", "deployment/api", false);
+    namespace
+        .kubectl(User::Agent, &["delete", "configmap/throw-away", &format!("--cascade={cascade}"), "--wait=false"])
+        .succeeds();
+    the_collector_is_refused(&namespace, "deployment/api", &before);
+}
+
+#[test]
+fn a_throw_away_owner_with_a_forged_approval_opens_nothing() {
+    let namespace = shared().production();
+    namespace.deployment("api");
+    let before = uid(&namespace, "deployment/api");
+    namespace.kubectl(User::Agent, &["create", "configmap", "throw-away"]).succeeds();
+    let mut statement = namespace.statement("deployment/api", User::Alice);
+    statement["uid"] = json!(uid(&namespace, "configmap/throw-away"));
+    statement["resource"] = json!("configmaps");
+    statement["name"] = json!("throw-away");
+    namespace
+        .present(User::Agent, "configmap/throw-away", &json!([statement]))
+        .is_refused(&["approve in your own name"]);
+    // Even an approval that is alice's own says nothing about objects under a rule that does not cover the owner.
+    namespace.present(User::Alice, "configmap/throw-away", &json!([statement])).succeeds();
+    adopt(&namespace, "configmap/throw-away", "deployment/api", false);
+    namespace
+        .kubectl(User::Agent, &["delete", "configmap/throw-away", "--cascade=foreground", "--wait=false"])
+        .succeeds();
+    the_collector_is_refused(&namespace, "deployment/api", &before);
+}
+
+#[test]
+fn whoever_impersonates_the_collector_is_refused_while_the_owner_lives() {
+    let namespace = shared().production();
+    namespace.deployment("api");
+    namespace.kubectl(User::Agent, &["create", "configmap", "owner"]).succeeds();
+    adopt(&namespace, "configmap/owner", "deployment/api", true);
+    for collector in COLLECTORS {
+        namespace
+            .kubectl(User::Agent, &["delete", "deployment/api", "--as", collector, "--as-group=system:masters"])
+            .is_refused(&["needs approval by 1 of approvers (rule production)"]);
+    }
+    assert!(namespace.exists("deployment/api"));
+}
+
+#[test]
+fn the_claim_of_a_pods_ephemeral_volume_goes_with_its_pod() {
+    let namespace = shared().production();
+    let mut pod = pod("worker");
+    pod["spec"]["volumes"] =
+        json!([{"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": claim("any")["spec"]}}}]);
+    namespace.apply(User::Admin, &pod).succeeds();
+    eventually("the claim is made", || namespace.exists("persistentvolumeclaim/worker-scratch"));
+    namespace.kubectl(User::Agent, &["delete", "pod/worker", "--wait=false"]).succeeds();
+    eventually("the claim is gone", || !namespace.exists("persistentvolumeclaim/worker-scratch"));
+}
+
+#[test]
+fn a_throw_away_pod_named_like_the_beginning_of_a_claim_opens_nothing() {
+    let namespace = shared().production();
+    namespace.apply(User::Admin, &claim("data-db-0")).succeeds();
+    let before = uid(&namespace, "persistentvolumeclaim/data-db-0");
+    namespace.apply(User::Agent, &pod("data")).succeeds();
+    // As Kubernetes marks the claim of a pod's ephemeral volume, by any route, and with a pod that never was.
+    let never = r#"{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"data","controller":true,
+        "uid":"00000000-0000-0000-0000-000000000000"}]}}"#;
+    let patch = json!({"metadata": {"ownerReferences": [owner(&namespace, "pod/data", true)]}}).to_string();
+    for patch in [never, &patch] {
+        for route in [&[][..], &["--subresource=status"]] {
+            let args = ["patch", "persistentvolumeclaim/data-db-0", "--type=merge", "-p", patch];
+            namespace
+                .kubectl(User::Agent, &[&args, route].concat())
+                .is_refused(&["the garbage collector would delete this claim"]);
+        }
+    }
+    adopt(&namespace, "pod/data", "persistentvolumeclaim/data-db-0", false);
+    namespace.kubectl(User::Agent, &["delete", "pod/data", "--wait=false"]).succeeds();
+    the_collector_is_refused(&namespace, "persistentvolumeclaim/data-db-0", &before);
+}
+
+#[test]
+fn an_owner_brought_under_a_rule_after_its_deletion_opens_nothing() {
+    let world = shared();
+    let namespace = world.unprotected();
+    namespace.deployment("guarded");
+    namespace.deployment("decoy");
+    namespace.kubectl(User::Admin, &["label", "deployment/guarded", "tagout.dev/protect=true"]).succeeds();
+    let before = uid(&namespace, "deployment/guarded");
+    // Alice alone: she approves a deployment that no rule covers, deletes it herself, and labels it while it goes.
+    let statement = namespace.statement("deployment/decoy", User::Alice);
+    namespace.present(User::Alice, "deployment/decoy", &json!([statement])).succeeds();
+    adopt(&namespace, "deployment/decoy", "deployment/guarded", true);
+    namespace.kubectl(User::Alice, &["delete", "deployment/decoy", "--cascade=foreground", "--wait=false"]).succeeds();
+    namespace.kubectl(User::Alice, &["label", "deployment/decoy", "tagout.dev/protect=true"]).succeeds();
+    the_collector_is_refused(&namespace, "deployment/guarded", &before);
+}
+
+#[test]
+fn an_approval_given_after_the_deletion_began_is_refused() {
+    let namespace = shared().unprotected();
+    namespace.deployment("going");
+    let hold = r#"{"metadata":{"finalizers":["example.com/hold"]}}"#;
+    namespace.kubectl(User::Admin, &["patch", "deployment/going", "--type=merge", "-p", hold]).succeeds();
+    namespace.kubectl(User::Agent, &["delete", "deployment/going", "--wait=false"]).succeeds();
+    let statement = namespace.statement("deployment/going", User::Alice);
+    namespace
+        .present(User::Alice, "deployment/going", &json!([statement]))
+        .is_refused(&["its deletion is under way already"]);
+    let release = r#"{"metadata":{"finalizers":null}}"#;
+    namespace.kubectl(User::Admin, &["patch", "deployment/going", "--type=merge", "-p", release]).succeeds();
+}
+
+const COLLECTORS: [&str; 2] =
+    ["system:serviceaccount:kube-system:generic-garbage-collector", "system:kube-controller-manager"];
+
+/// It asks, is refused and asks again: the object stays.
+#[track_caller]
+fn the_collector_is_refused(namespace: &Namespace, what: &str, before: &str) {
+    let asked = |line: &String| COLLECTORS.iter().any(|name| line.contains(name));
+    eventually("the collector is refused", || {
+        let refused = denials(namespace.world, namespace).iter().any(asked);
+        assert!(refused || namespace.exists(what), "the collector deleted {what}");
+        refused
+    });
+    thread::sleep(Duration::from_secs(2));
+    let live = namespace.get(what);
+    assert_eq!(live["metadata"]["uid"], before);
+    assert!(live["metadata"]["deletionTimestamp"].is_null());
+}
+
+/// Makes one object the owner of another, as the agent may.
+fn adopt(namespace: &Namespace, what: &str, dependent: &str, controller: bool) {
+    let patch = json!({"metadata": {"ownerReferences": [owner(namespace, what, controller)]}}).to_string();
+    namespace.kubectl(User::Agent, &["patch", dependent, "--type=merge", "-p", &patch]).succeeds();
+}
+
+fn owner(namespace: &Namespace, what: &str, controller: bool) -> Value {
+    let owner = namespace.get(what);
+    json!({
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": controller,
+        "blockOwnerDeletion": true,
+    })
+}
+
+fn pod(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"containers": [{"name": "main", "image": "example.com/main:1"}]},
+    })
+}

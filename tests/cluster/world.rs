@@ -1,0 +1,277 @@
+//! What tests stand on: the shared control plane with Tagout installed, and namespaces in it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use controlplane::{ControlPlane, Installation, Options, User};
+use serde_json::{Value, json};
+
+/// A control plane with the chart installed, people of group `senior-sre` being the approvers.
+pub struct World {
+    pub cp: &'static ControlPlane,
+    pub tagout: Installation<'static>,
+}
+
+/// The one that all tests share. Nothing in it may be stopped or reconfigured by a test.
+pub fn shared() -> &'static World {
+    static SHARED: OnceLock<World> = OnceLock::new();
+    SHARED.get_or_init(|| World::start(&Options::default()))
+}
+
+impl World {
+    /// A world of one's own, for a test that breaks it. It ends with the test run.
+    pub fn start(options: &Options) -> Self {
+        let cp = Box::leak(Box::new(ControlPlane::start(options).expect("a control plane")));
+        let tagout = Installation::helm(cp, &chart(), &binary(), &APPROVERS).unwrap_or_else(|error| {
+            let log = std::fs::read_to_string(cp.dir().join("logs/tagout.log")).unwrap_or_default();
+            panic!("Tagout is not installed: {error:#}\n{log}")
+        });
+        Self { cp, tagout }
+    }
+
+    /// Runs kubectl as this user. `kubectl tagout` is found as a plugin.
+    pub fn kubectl(&self, user: User, args: &[&str]) -> Outcome {
+        self.kubectl_with(user, args, "")
+    }
+
+    pub fn kubectl_with(&self, user: User, args: &[&str], input: &str) -> Outcome {
+        let mut command = self.cp.kubectl(user);
+        command.args(args);
+        Outcome::of(with_plugin(&mut command), input)
+    }
+
+    pub fn apply(&self, user: User, manifest: &Value) -> Outcome {
+        self.kubectl_with(user, &["apply", "-f", "-"], &manifest.to_string())
+    }
+
+    /// A namespace that the default rules protect.
+    pub fn production(&self) -> Namespace<'_> {
+        let namespace = self.unprotected();
+        self.kubectl(User::Admin, &["label", "namespace", &namespace.name, "environment=production"]).succeeds();
+        namespace
+    }
+
+    /// A namespace that no rule names.
+    pub fn unprotected(&self) -> Namespace<'_> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        self.kubectl(User::Admin, &["create", "namespace", &name]).succeeds();
+        Namespace { world: self, name }
+    }
+
+    pub fn get(&self, args: &[&str]) -> Value {
+        let outcome = self.kubectl(User::Admin, &[&["get", "-o", "json"], args].concat()).succeeds();
+        serde_json::from_str(&outcome.out).expect("kubectl prints JSON")
+    }
+
+    /// The cluster's identity, as statements name it.
+    pub fn cluster(&self) -> String {
+        text(&self.get(&["namespace", "kube-system"])["metadata"]["uid"])
+    }
+
+    /// How often the API server has called the webhook of this name.
+    pub fn calls(&self, webhook: &str) -> u64 {
+        let metrics = self.cp.apiserver_metrics().expect("metrics");
+        let of_webhook = format!("name=\"{webhook}\"");
+        metrics
+            .lines()
+            .filter(|line| line.starts_with("apiserver_admission_webhook_request_total{") && line.contains(&of_webhook))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
+
+    /// Makes a rule and waits until it is in force.
+    pub fn rule(&self, manifest: &Value) {
+        self.apply(User::Admin, manifest).succeeds();
+        let name = format!("protectionrule/{}", text(&manifest["metadata"]["name"]));
+        let generation = self.get(&[&name])["metadata"]["generation"].clone();
+        eventually(&format!("{name} is in force"), || self.get(&[&name])["status"]["observedGeneration"] == generation);
+        // The API server hears of a changed configuration by a watch of its own.
+        thread::sleep(Duration::from_millis(300));
+    }
+}
+
+pub struct Namespace<'w> {
+    pub world: &'w World,
+    pub name: String,
+}
+
+impl Namespace<'_> {
+    /// Runs kubectl in this namespace.
+    pub fn kubectl(&self, user: User, args: &[&str]) -> Outcome {
+        self.world.kubectl(user, &[&["-n", &self.name], args].concat())
+    }
+
+    pub fn get(&self, what: &str) -> Value {
+        self.world.get(&["-n", &self.name, what])
+    }
+
+    pub fn exists(&self, what: &str) -> bool {
+        self.kubectl(User::Admin, &["get", what]).ok
+    }
+
+    pub fn apply(&self, user: User, manifest: &Value) -> Outcome {
+        self.world.kubectl_with(user, &["-n", &self.name, "apply", "-f", "-"], &manifest.to_string())
+    }
+
+    /// Makes a Deployment of one replica that rolls out.
+    pub fn deployment(&self, name: &str) {
+        self.apply(User::Admin, &deployment(name)).succeeds();
+    }
+
+    /// A statement that would be accepted if alice presented it on the object now, to be changed by tests.
+    pub fn statement(&self, what: &str, approver: User) -> Value {
+        let object = self.get(what);
+        let now = jiff::Timestamp::now();
+        let resource = match text(&object["kind"]).as_str() {
+            "Deployment" => "deployments.apps",
+            "StatefulSet" => "statefulsets.apps",
+            "Namespace" => "namespaces",
+            "PersistentVolumeClaim" => "persistentvolumeclaims",
+            other => panic!("{other} is not known here"),
+        };
+        json!({
+            "action": "Delete",
+            "uid": object["metadata"]["uid"],
+            "resource": resource,
+            "namespace": object["metadata"].get("namespace").cloned().unwrap_or(json!("")),
+            "name": object["metadata"]["name"],
+            "cluster": self.world.cluster(),
+            "approver": approver.name(),
+            "team": "approvers",
+            "approvedAt": now.to_string(),
+            "expires": (now + jiff::SignedDuration::from_mins(10)).to_string(),
+        })
+    }
+
+    /// Writes label and annotation as `kubectl tagout approve` does, with any statements.
+    pub fn present(&self, user: User, what: &str, statements: &Value) -> Outcome {
+        let patch = presenting(&statements.to_string());
+        self.kubectl(user, &["patch", what, "--type=merge", "--field-manager=tagout-approval", "-p", &patch])
+    }
+
+    /// Approves as this person, who may.
+    pub fn approve(&self, user: User, what: &str) {
+        // kubectl takes no flags before the name of a plugin.
+        self.world.kubectl(user, &["tagout", "approve", what, "-n", &self.name, "--yes"]).succeeds();
+    }
+}
+
+/// The patch that presents an annotation of this text.
+pub fn presenting(annotation: &str) -> String {
+    json!({"metadata": {
+        "labels": {"tagout.dev/approval": "true"},
+        "annotations": {"tagout.dev/approval": annotation},
+    }})
+    .to_string()
+}
+
+pub fn deployment(name: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": "main", "image": "example.com/main:1"}]},
+            },
+        },
+    })
+}
+
+/// A rule about Deployments in namespaces with this label, to be changed by tests.
+pub fn rule(name: &str, label: &str) -> Value {
+    json!({
+        "apiVersion": "tagout.dev/v1alpha1",
+        "kind": "ProtectionRule",
+        "metadata": {"name": name},
+        "spec": {
+            "resources": [{"apiGroups": ["apps"], "resources": ["deployments"]}],
+            "namespaceSelector": {"matchLabels": {"rule": label}},
+            "approval": {"require": [{"anyOf": ["approvers"]}]},
+        },
+    })
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Outcome {
+    pub ok: bool,
+    pub out: String,
+    pub err: String,
+}
+
+impl Outcome {
+    pub fn of(command: &mut Command, input: &str) -> Self {
+        use std::io::Write;
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        // A command that does not read its input may have closed it.
+        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+        let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
+        Self {
+            ok: status.success(),
+            out: String::from_utf8_lossy(&stdout).into_owned(),
+            err: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        assert!(self.ok, "it should have succeeded: {}{}", self.out, self.err);
+        self
+    }
+
+    /// It failed, and said each of these.
+    #[expect(clippy::wrong_self_convention, reason = "it reads as the assertion it is")]
+    #[track_caller]
+    pub fn is_refused(self, words: &[&str]) -> Self {
+        assert!(!self.ok, "it should have been refused: {}", self.out);
+        for word in words {
+            assert!(self.err.contains(word), "{word:?} is not in: {}", self.err);
+        }
+        self
+    }
+}
+
+/// Waits for what controllers do in their own time.
+#[track_caller]
+pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_mins(1), "it did not happen: {what}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+pub const APPROVERS: [&str; 1] = ["approvers.groups={senior-sre}"];
+
+pub fn chart() -> PathBuf {
+    root().join("charts/tagout")
+}
+
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_tagout").into()
+}
+
+/// Lets kubectl find the plugin that was just built.
+pub fn with_plugin(kubectl: &mut Command) -> &mut Command {
+    let folder = Path::new(env!("CARGO_BIN_EXE_kubectl-tagout")).parent().expect("it is in a folder");
+    let path = std::env::var("PATH").unwrap_or_default();
+    kubectl.env("PATH", format!("{}:{path}", folder.display()))
+}

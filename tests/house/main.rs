@@ -1,0 +1,98 @@
+//! What is true of the repository itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Who may know whom. Data flows one way: what decides knows nothing of what asks.
+const ARROWS: [(&str, &[&str]); 11] = [
+    ("api", &[]),
+    ("guard", &["api"]),
+    ("entries", &["api"]),
+    ("review", &["api"]),
+    ("telemetry", &["guard"]),
+    ("cluster", &["api", "entries", "guard"]),
+    ("gate", &["api", "cluster", "guard", "review", "telemetry"]),
+    ("registrar", &["api", "cluster", "entries", "guard", "telemetry"]),
+    ("certificates", &[]),
+    ("serve", &["certificates", "cluster", "gate", "registrar", "telemetry"]),
+    ("cli", &["api", "entries", "guard"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            files.extend(rust_files(&entry));
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            files.push(entry);
+        }
+    }
+    files
+}
+
+#[test]
+fn modules_know_only_whom_they_may_know() {
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        ARROWS.iter().map(|(module, knows)| (*module, knows.iter().copied().collect())).collect();
+    for entry in fs::read_dir(root().join("src")).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = entry.file_name().unwrap().to_str().unwrap().to_owned();
+        if !entry.is_dir() || name == "bin" {
+            continue;
+        }
+        let knows = allowed.get(name.as_str()).unwrap_or_else(|| panic!("src/{name} has no place in the map"));
+        for file in rust_files(&entry) {
+            let text = fs::read_to_string(&file).unwrap();
+            for (at, _) in text.match_indices("crate::") {
+                let rest = &text[at + "crate::".len()..];
+                let other: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                assert!(other == name || knows.contains(other.as_str()), "{} uses {other}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_decision_does_no_input_or_output_and_reads_no_clock() {
+    for module in ["guard", "entries", "api"] {
+        for file in rust_files(&root().join("src").join(module)) {
+            let text = fs::read_to_string(&file).unwrap();
+            for forbidden in ["kube::Client", "Timestamp::now", "SystemTime", "Instant", "tokio", "std::fs", "std::env"]
+            {
+                let before_tests = text.split("#[cfg(test)]").next().unwrap();
+                assert!(!before_tests.contains(forbidden), "{} uses {forbidden}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_definitions_in_the_chart_are_those_of_the_code() {
+    let chart = fs::read_to_string(root().join("charts/tagout/crds/tagout.dev.yaml")).unwrap();
+    assert!(chart == tagout::api::crds_yaml().unwrap(), "run `make generate` and commit what changes");
+}
+
+#[test]
+fn the_plain_manifests_are_those_of_the_chart() {
+    let before: Vec<_> =
+        ["tagout.yaml", "crds.yaml"].map(|file| fs::read(root().join("deploy").join(file)).ok()).into();
+    let status = Command::new(root().join("deploy/generate")).status().unwrap();
+    assert!(status.success());
+    let after: Vec<_> = ["tagout.yaml", "crds.yaml"].map(|file| fs::read(root().join("deploy").join(file)).ok()).into();
+    assert!(before == after, "deploy/ was out of date and is now right: commit it");
+}
+
+#[test]
+fn no_file_is_longer_than_a_person_reads_in_one_sitting() {
+    for folder in ["src", "tests"] {
+        for file in rust_files(&root().join(folder)) {
+            let lines = fs::read_to_string(&file).unwrap().lines().count();
+            assert!(lines <= 520, "{} has {lines} lines", file.display());
+        }
+    }
+}
