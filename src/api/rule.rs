@@ -92,7 +92,7 @@ pub struct ProtectionRuleSpec {
     /// Who may approve, how that is proven, and for how long an approval is good.
     pub approval: Approval,
 
-    /// What the API server does when Tagout cannot be reached: `Fail` refuses the protected action (and nothing else),
+    /// What the API server does when Tagout cannot be reached: `Fail` refuses what it would have been asked about,
     /// `Ignore` lets it pass. Rules in mode Audit or Warn always behave as `Ignore`. Default: Fail.
     #[serde(default)]
     pub failure_policy: RuleFailurePolicy,

@@ -1,5 +1,6 @@
 //! One request's way through: read, ask what is needed, gather it, decide, answer.
 
+mod claims;
 mod convert;
 
 use std::collections::BTreeMap;
@@ -10,11 +11,11 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use crate::api::Mode;
+use crate::api::{Mode, printable};
 use crate::cluster::{Cluster, NotLoaded};
 use crate::guard::{
-    Because, Decision, Facts, Needs, NoDecision, Presenting, Request, Verdict, becomes_ephemeral, check_presented,
-    decide, denial, needs, request_id, warning,
+    Because, Decision, Facts, Needs, NoDecision, Presenting, Request, Rule, Subject, Verdict, check_presented, decide,
+    denial, needs, request_id, warning,
 };
 use crate::review::{self, Answer, Cause, Denied, Malformed, MetadataRequest, Operation, RawRequest};
 use crate::telemetry::{Decided, Failed, Presented, Telemetry};
@@ -101,40 +102,6 @@ impl Gate {
         Ok(answer(&review, &request, &decision).to_json())
     }
 
-    /// A claim that would look like one of a pod's ephemeral volume, which goes with its pod.
-    fn decide_claim(&self, called: &str, review: &MetadataRequest) -> Result<Vec<u8>, Unanswered> {
-        let new = review.object.as_ref().ok_or(Malformed::Missing("object"))?;
-        let old = review.old_object.as_ref().ok_or(Malformed::Missing("oldObject"))?;
-        let subject = convert::subject(&review.resource, &new.metadata);
-        let loaded = self.cluster.rules.current()?;
-        let mode = match loaded.rules.rules.get(called) {
-            Some(Ok(rule)) => rule.mode,
-            Some(Err(reason)) => return Err(NoDecision::BrokenRule(called.to_owned(), reason.clone()).into()),
-            None => return Err(NoDecision::UnknownRule(called.to_owned()).into()),
-        };
-        let becomes = becomes_ephemeral(&subject, &convert::owners(&old.metadata), &convert::owners(&new.metadata));
-        let refused = becomes && mode == Mode::Enforce;
-        let reason = "with a pod as its controller the garbage collector would delete this claim, and Kubernetes \
-                      makes a pod the controller of a claim only when it creates it. Leave ownerReferences as they are";
-        let message =
-            format!("tagout: denied update of persistentvolumeclaims {:?} (rule {called}): {reason}", subject.name);
-        let warns = becomes && mode == Mode::Warn;
-        let answer = Answer {
-            uid: &review.uid,
-            warnings: if warns { vec![message.clone()] } else { Vec::new() },
-            denied: refused.then(|| Denied {
-                message,
-                group: &review.resource.group,
-                resource: &review.resource.resource,
-                name: &subject.name,
-                object_uid: &subject.uid,
-                causes: vec![Cause { reason: "WouldBeCollected", message: reason.to_owned() }],
-            }),
-            audit: BTreeMap::new(),
-        };
-        Ok(answer.to_json())
-    }
-
     /// Facts worth asking the API server for, if there are any.
     async fn live_facts(&self, needs: &Needs<'_>, cached: Facts) -> Option<Facts> {
         let look =
@@ -154,15 +121,10 @@ impl Gate {
 
     fn announce(&self, called: &str, request: &Request, decision: &Decision, dry_run: bool) {
         let subject = &request.subject;
-        let named = decision.rules.iter().flat_map(|rule| rule.kinds());
-        let label = named
-            .filter(|(group, resource)| *group == subject.group && *resource == subject.resource)
-            .map(|(_, resource)| resource)
-            .next();
         Decided {
             request: request_id(request),
             rule: called,
-            resource_label: label.unwrap_or("other"),
+            resource_label: label(&decision.rules, subject),
             action: request.action.as_str(),
             kind: subject.kind(),
             namespace: &subject.namespace,
@@ -197,7 +159,8 @@ impl Gate {
             requester: convert::requester(&review.user_info),
             subject,
         };
-        let refused = check_presented(&write, &loaded.rules, Timestamp::now()).err().map(|error| error.to_string());
+        let refused =
+            check_presented(&write, &loaded.rules, Timestamp::now()).err().map(|error| printable(&error.to_string()));
         let subject = &write.subject;
         Presented {
             kind: subject.kind(),
@@ -228,6 +191,16 @@ impl Gate {
         };
         Ok(answer.to_json())
     }
+}
+
+/// The kind as a rule names it: labels of metrics never come from a review.
+fn label<'r>(rules: &[&'r Rule], subject: &Subject) -> &'r str {
+    let named = rules.iter().flat_map(|rule| rule.kinds());
+    named
+        .filter(|(group, resource)| *group == subject.group && *resource == subject.resource)
+        .map(|(_, resource)| resource)
+        .next()
+        .unwrap_or("other")
 }
 
 fn answer<'a>(review: &'a MetadataRequest, request: &'a Request, decision: &Decision) -> Answer<'a> {

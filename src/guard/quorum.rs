@@ -111,4 +111,45 @@ mod tests {
         let missing = missing(&require, &[person("alice", &["sre"])]);
         assert_eq!((missing[0].lacking, missing[0].has.as_slice()), (1, ["alice".to_owned()].as_slice()));
     }
+
+    /// Whether every requirement can be met, by trying every way to seat the people.
+    fn can_be_met(require: &[Requirement], people: &[Person], seated: &mut Vec<usize>) -> bool {
+        let Some(person) = people.get(seated.len()) else {
+            let taken = |index| seated.iter().filter(|seat| **seat == index).count();
+            return require.iter().enumerate().all(|(index, one)| taken(index) >= usize::from(one.count));
+        };
+        // The last choice is to be seated nowhere.
+        (0..=require.len()).any(|index| {
+            let fits =
+                require.get(index).is_none_or(|one| one.any_of.iter().any(|team| person.teams.contains(team.as_str())));
+            seated.push(index);
+            let met = fits && can_be_met(require, people, seated);
+            seated.pop();
+            met
+        })
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn people_suffice_exactly_when_some_seating_of_them_does(
+            asked in proptest::collection::vec((proptest::collection::vec(0_usize..4, 1..3), 1_u8..3), 1..4),
+            in_teams in proptest::collection::vec(proptest::collection::vec(0_usize..4, 0..3), 0..6),
+        ) {
+            const TEAMS: [&str; 4] = ["sre", "dba", "net", "sec"];
+            let require: Vec<_> = asked
+                .iter()
+                .map(|(teams, count)| Requirement {
+                    any_of: teams.iter().map(|team| TEAMS[*team].to_owned()).collect(),
+                    count: *count,
+                })
+                .collect();
+            let names: Vec<_> = (0..in_teams.len()).map(|number| format!("person-{number}")).collect();
+            let people: Vec<_> = in_teams
+                .iter()
+                .zip(&names)
+                .map(|(teams, name)| Person { name, teams: teams.iter().map(|team| TEAMS[*team]).collect() })
+                .collect();
+            proptest::prop_assert_eq!(missing(&require, &people).is_empty(), can_be_met(&require, &people, &mut Vec::new()));
+        }
+    }
 }

@@ -66,6 +66,7 @@ impl Registrar {
         // Removing the chart's configuration removes Tagout; nothing is put back that nobody owns.
         let Some(shared) = found.get(SHARED) else {
             warn!("there is no ValidatingWebhookConfiguration {SHARED}, so nothing is guarded; install the chart");
+            Registered { in_force: 0, rejected: 0 }.emit(&self.telemetry);
             self.say_not_installed().await?;
             return Ok(false);
         };

@@ -10,17 +10,17 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// More labels, annotations or groups than this are no object or user of a cluster that works.
 pub(super) const MOST: usize = 4096;
-/// More owners than anybody looks at; the rest is not kept.
-const OWNERS: usize = 16;
+/// More owners than any object has. The rest is not kept, and whoever asks who the owners are must say no.
+pub const OWNERS: usize = 16;
 
 /// A list of at most [`MOST`] entries; a longer one is an error.
 pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     deserializer.deserialize_any(List { most: MOST, ignores_rest: false, of: PhantomData })
 }
 
-/// The first entries of a list.
+/// The first entries of a list: one more than [`OWNERS`] where there are more.
 pub(super) fn beginning<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    deserializer.deserialize_any(List { most: OWNERS, ignores_rest: true, of: PhantomData })
+    deserializer.deserialize_any(List { most: OWNERS + 1, ignores_rest: true, of: PhantomData })
 }
 
 /// A map of at most [`MOST`] entries; a larger one is an error.

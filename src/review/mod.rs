@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::api::json_fault;
 
 pub use answer::{Answer, Cause, Denied};
+pub use bounded::OWNERS;
 pub use changes::other_changes;
 pub use object::{Metadata, Object, OwnerReference};
 
@@ -141,4 +142,55 @@ fn unreadable(error: &serde_json::Error) -> Malformed {
 /// `Option`'s own default asks for nothing of what it may hold.
 fn nothing<T>() -> Option<T> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REVIEW: &str = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"r","kind":{},
+        "resource":{"group":"","version":"v1","resource":"secrets"},"name":"","operation":"DELETE",
+        "userInfo":{"username":"agent","groups":["a"]},"object":null,"options":{"fieldManager":"m"},"dryRun":true,
+        "oldObject":{"metadata":{"name":"s","namespace":"n","uid":"u","labels":{"a":"b"},"annotations":{
+        "kubectl.kubernetes.io/last-applied-configuration":"hunter2","tagout.dev/approval":"[\"x\"]"},
+        "ownerReferences":[{"apiVersion":"v1","kind":"K","name":"o","uid":"p","controller":true}]},
+        "data":{"password":"aHVudGVyMg=="}}}}"#;
+
+    #[test]
+    fn a_review_is_read_and_a_secrets_contents_are_not() {
+        let review: MetadataRequest = read(REVIEW.as_bytes()).unwrap();
+        let metadata = &review.old_object.as_ref().unwrap().metadata;
+        assert_eq!((&*metadata.name, &*metadata.uid, review.dry_run), ("s", "u", true));
+        assert_eq!(metadata.annotations.approval.as_deref(), Some("[\"x\"]"));
+        assert_eq!(metadata.owner_references[0].name, "o");
+        let held = format!("{review:?}");
+        assert!(!held.contains("hunter2") && !held.contains("aHVudGVyMg"), "{held}");
+    }
+
+    #[test]
+    fn lists_and_maps_without_end_are_not_kept() {
+        let many = |what: &str| vec![what; 100_000].join(",");
+        let owners = REVIEW.replace(r#""ownerReferences":["#, &format!(r#""ownerReferences":[{},"#, many("{}")));
+        let review: MetadataRequest = read(owners.as_bytes()).unwrap();
+        assert!(review.old_object.unwrap().metadata.owner_references.len() <= OWNERS + 1);
+        let groups = REVIEW.replace(r#"["a"]"#, &format!("[{}]", many(r#""a""#)));
+        assert!(read::<Object>(groups.as_bytes()).is_err());
+        let labels: Vec<_> = (0..5000).map(|number| format!(r#""{number}":"""#)).collect();
+        let labels = REVIEW.replace(r#"{"a":"b"}"#, &format!("{{{}}}", labels.join(",")));
+        assert!(read::<Object>(labels.as_bytes()).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_reading_panic(
+            cut in 0..REVIEW.len(), bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+        ) {
+            let mut body = REVIEW.as_bytes().to_vec();
+            let end = (cut + bytes.len()).min(body.len());
+            body.splice(cut..end, bytes.iter().copied());
+            drop(read::<Object>(&body));
+            drop(read::<&RawValue>(&body));
+            drop(read::<Object>(&body[..cut]));
+        }
+    }
 }

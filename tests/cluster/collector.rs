@@ -96,7 +96,13 @@ fn a_throw_away_pod_named_like_the_beginning_of_a_claim_opens_nothing() {
     let never = r#"{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"data","controller":true,
         "uid":"00000000-0000-0000-0000-000000000000"}]}}"#;
     let patch = json!({"metadata": {"ownerReferences": [owner(&namespace, "pod/data", true)]}}).to_string();
-    for patch in [never, &patch] {
+    // And behind more owners than anybody would read.
+    let mut many: Vec<Value> = (0..40)
+        .map(|number| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": format!("uid-{number}")}))
+        .collect();
+    many.push(owner(&namespace, "pod/data", true));
+    let many = json!({"metadata": {"ownerReferences": many}}).to_string();
+    for patch in [never, &patch, &many] {
         for route in [&[][..], &["--subresource=status"]] {
             let args = ["patch", "persistentvolumeclaim/data-db-0", "--type=merge", "-p", patch];
             namespace

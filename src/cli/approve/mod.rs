@@ -35,7 +35,7 @@ pub struct Options {
     /// What may happen to it
     #[arg(long, value_name = "ACTION", default_value = "Delete", value_parser = action, ignore_case = true)]
     action: Action,
-    /// For how long, like 15m or 1h; default: as long as every rule that covers it allows
+    /// For how long, like 15m or 1h; default: as long as every rule that enforces allows
     #[arg(long = "for", value_name = "DURATION", value_parser = life)]
     life: Option<SignedDuration>,
     /// Why, for those who read it later

@@ -1,0 +1,70 @@
+//! Claims that would look like those of pods' ephemeral volumes, which no rule keeps.
+
+use std::collections::BTreeMap;
+
+use super::{Gate, Unanswered, convert};
+use crate::api::{Mode, printable};
+use crate::guard::{NoDecision, Verdict, becomes_ephemeral};
+use crate::review::{Answer, Cause, Denied, Malformed, MetadataRequest, OWNERS};
+use crate::telemetry::Decided;
+
+const REASON: &str = "with a pod as its controller the garbage collector would delete this claim, and Kubernetes makes a \
+                      pod the controller of a claim only when it creates it. Leave ownerReferences as they are";
+
+impl Gate {
+    /// A call of the entry that sees claims getting a pod as their controller.
+    pub(super) fn decide_claim(&self, called: &str, review: &MetadataRequest) -> Result<Vec<u8>, Unanswered> {
+        let new = review.object.as_ref().ok_or(Malformed::Missing("object"))?;
+        let old = review.old_object.as_ref().ok_or(Malformed::Missing("oldObject"))?;
+        let subject = convert::subject(&review.resource, &new.metadata);
+        let loaded = self.cluster.rules.current()?;
+        let rule = match loaded.rules.rules.get(called) {
+            Some(Ok(rule)) => rule,
+            Some(Err(reason)) => return Err(NoDecision::BrokenRule(called.to_owned(), reason.clone()).into()),
+            None => return Err(NoDecision::UnknownRule(called.to_owned()).into()),
+        };
+        let (before, after) = (convert::owners(&old.metadata), convert::owners(&new.metadata));
+        // Of a long list only the beginning is known, and the API server has seen a pod somewhere in it.
+        let becomes = after.len() > OWNERS || becomes_ephemeral(&subject, &before, &after);
+        let verdict = match (becomes, rule.mode) {
+            (false, _) => Verdict::Allow,
+            (true, Mode::Audit) => Verdict::Audit,
+            (true, Mode::Warn) => Verdict::Warn,
+            (true, Mode::Enforce) => Verdict::Deny,
+        };
+        Decided {
+            request: String::new(),
+            rule: called,
+            resource_label: super::label(&[rule], &subject),
+            action: "Reparent",
+            kind: subject.kind(),
+            namespace: &subject.namespace,
+            name: &subject.name,
+            uid: &subject.uid,
+            requester: &review.user_info.username,
+            verdict,
+            because: if becomes { "a pod would control the claim" } else { "no pod would control the claim" }
+                .to_owned(),
+            dry_run: review.dry_run,
+        }
+        .emit(&self.telemetry);
+        let what = printable(&format!("{} {:?} (rule {called}): {REASON}", subject.kind(), subject.name));
+        let answer = Answer {
+            uid: &review.uid,
+            warnings: (verdict == Verdict::Warn)
+                .then(|| format!("tagout: in mode Enforce this update would be denied of {what}"))
+                .into_iter()
+                .collect(),
+            denied: (verdict == Verdict::Deny).then(|| Denied {
+                message: format!("tagout: denied update of {what}"),
+                group: &review.resource.group,
+                resource: &review.resource.resource,
+                name: &subject.name,
+                object_uid: &subject.uid,
+                causes: vec![Cause { reason: "WouldBeCollected", message: REASON.to_owned() }],
+            }),
+            audit: BTreeMap::from([("verdict", verdict.as_str().to_owned())]),
+        };
+        Ok(answer.to_json())
+    }
+}
