@@ -8,7 +8,7 @@ use controlplane::installation::NAMESPACE;
 use controlplane::{Options, User};
 use serde_json::json;
 
-use crate::world::{Outcome, World, chart, deployment, eventually, shared, text, with_plugin};
+use crate::world::{Namespace, Outcome, World, chart, deployment, eventually, shared, text, with_plugin};
 
 /// Runs a command line as a person at a terminal would, who answers yes.
 fn at_a_terminal(world: &World, user: User, line: &str) -> Outcome {
@@ -111,6 +111,8 @@ fn installing_again_changes_nothing_upgrading_changes_rules_and_uninstalling_lea
         Outcome::of(helm.args(args).args(["--namespace", NAMESPACE]), "").succeeds()
     };
     let port = format!("service.port={}", world.tagout.address().port());
+    live_and_die(&world.unprotected());
+    assert_eq!(world.calls("tagout.dev"), 0, "nothing of an unprotected namespace reaches Tagout");
     let namespace = world.production();
     namespace.deployment("api");
 
@@ -124,6 +126,8 @@ fn installing_again_changes_nothing_upgrading_changes_rules_and_uninstalling_lea
         assert_eq!(before, resource_versions(&world), "{apply:?} a second time changed something");
         namespace.kubectl(User::Agent, &["delete", "deployment", "api"]).is_refused(&["(rule production)"]);
     }
+
+    assert!(world.calls("tagout.dev") > 0, "the counter counts");
 
     let chart = chart().display().to_string();
     let upgrade = ["upgrade", "tagout", &chart, "--reuse-values", "--force-conflicts", "--wait"];
@@ -142,6 +146,16 @@ fn installing_again_changes_nothing_upgrading_changes_rules_and_uninstalling_lea
     });
     namespace.kubectl(User::Agent, &["delete", "deployment", "api"]).succeeds();
     kubectl(&["delete", "namespace", &namespace.name]).succeeds();
+}
+
+/// A namespace that no rule names, its work, and its end.
+pub fn live_and_die(namespace: &Namespace) {
+    namespace.deployment("api");
+    namespace.kubectl(User::Agent, &["rollout", "status", "deployment/api"]).succeeds();
+    namespace.kubectl(User::Agent, &["scale", "deployment", "api", "--replicas=2"]).succeeds();
+    namespace.kubectl(User::Agent, &["annotate", "deployment", "api", "example.com/note=x"]).succeeds();
+    namespace.kubectl(User::Agent, &["delete", "deployment", "api"]).succeeds();
+    namespace.world.kubectl(User::Agent, &["delete", "namespace", &namespace.name]).succeeds();
 }
 
 /// The versions of everything that the chart installs.

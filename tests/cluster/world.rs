@@ -73,10 +73,10 @@ impl World {
         text(&self.get(&["namespace", "kube-system"])["metadata"]["uid"])
     }
 
-    /// How often the API server has called the webhook of this name.
+    /// How often the API server has called webhooks whose names end so.
     pub fn calls(&self, webhook: &str) -> u64 {
         let metrics = self.cp.apiserver_metrics().expect("metrics");
-        let of_webhook = format!("name=\"{webhook}\"");
+        let of_webhook = format!("{webhook}\",operation=");
         metrics
             .lines()
             .filter(|line| line.starts_with("apiserver_admission_webhook_request_total{") && line.contains(&of_webhook))
