@@ -7,13 +7,13 @@ CARGO ?= cargo
 
 .PHONY: help
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1|/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## kubectl refused, a person approves, kubectl allowed: on a real control plane, then yours to play with
 	@echo "Building Tagout (the first time takes a few minutes) ..."
 	@$(CARGO) build --locked --bins --example demo
-	@target/debug/examples/demo
+	@$(CARGO) run --locked --quiet --example demo
 
 .PHONY: test
 test: ## everything CI checks
@@ -25,8 +25,9 @@ controlplane: ## build the control plane's programs; the last line printed is th
 
 .PHONY: generate
 generate: ## write what is generated from the code: the chart's definitions, deploy/
-	@$(CARGO) run --locked --quiet --bin tagout -- crds > charts/tagout/crds/tagout.dev.yaml
-	@deploy/generate
+	@$(CARGO) run --locked --quiet --bin tagout -- crds > charts/tagout/crds/new
+	@mv charts/tagout/crds/new charts/tagout/crds/tagout.dev.yaml
+	@deploy/generate deploy
 
 .PHONY: image
 image: ## build the container image with docker, podman or buildah

@@ -59,9 +59,13 @@ impl<'c> Installation<'c> {
             ensure!(started.elapsed() < PATIENCE, "the chart's objects did not appear");
             thread::sleep(Duration::from_millis(100));
         };
-        let process = match process {
-            Some(process) => process,
-            None => pod_process(cp, binary)?,
+        let Some(process) = process else {
+            // It ended before there was anything to start: either it failed, or all was there already.
+            let output = waiting.join().expect("waiting does not panic")?;
+            ensure!(output.status.success(), "helm: {}", words(&output));
+            let mut installation = Self { cp, process: pod_process(cp, binary)?, running: None };
+            installation.start()?;
+            return Ok(installation);
         };
         let mut installation = Self { cp, process, running: None };
         installation.start()?;
