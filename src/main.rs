@@ -1,3 +1,4 @@
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use tagout::{api, serve};
 use tracing_subscriber::EnvFilter;
@@ -21,7 +22,9 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Serve(options) => {
-            let filter = EnvFilter::try_from_env("TAGOUT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+            let wanted = std::env::var("TAGOUT_LOG").unwrap_or_else(|_| "info".to_owned());
+            let filter = EnvFilter::try_new(&wanted)
+                .with_context(|| format!("TAGOUT_LOG={wanted:?} is no filter; write info, or tagout=debug"))?;
             tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
             serve::run(options).await
         }

@@ -5,6 +5,7 @@ mod rule;
 mod statement;
 mod team;
 
+use jiff::SignedDuration;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
@@ -26,7 +27,7 @@ pub const APPROVAL: &str = "tagout.dev/approval";
 pub const APPROVAL_MANAGER: &str = "tagout-approval";
 
 /// No statement may live longer than this, whatever a rule says: a signature for "some day" is a standing permission.
-pub const MAX_VALID_FOR_HOURS: u32 = 168;
+pub const MAX_VALID_FOR: SignedDuration = SignedDuration::from_hours(168);
 
 /// Names that Kubernetes keeps for its own accounts: controllers, nodes, service accounts and built-in groups.
 /// Nobody with such a name is a person.
@@ -52,9 +53,19 @@ pub fn same_person(one: &str, other: &str) -> bool {
 pub fn printable(text: &str) -> String {
     let hidden = |character: char| {
         character.is_control()
-            || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            || matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{e0000}'..='\u{e007f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     text.chars().map(|character| if hidden(character) { ' ' } else { character }).collect()
+}
+
+/// The beginning of what others wrote, in quotation marks: it cannot pass for words of Tagout's own, or fill a screen.
+pub fn quoted(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let text = printable(text);
+    if text.chars().count() <= LONGEST {
+        return format!("{text:?}");
+    }
+    format!("{:?}", text.chars().take(LONGEST).chain("…".chars()).collect::<String>())
 }
 
 /// The definitions that the chart installs, in the order in which they are installed.

@@ -4,4 +4,3 @@ mod keeper;
 mod pair;
 
 pub use keeper::{Keeper, Names, Serving};
-pub use pair::Fault;

@@ -56,12 +56,18 @@ pub fn people(missing: &[Missing]) -> String {
     each.join(" and ")
 }
 
+/// One long cell, which anyone may write, would push all others off the screen. Names are at most 253.
+const WIDEST: usize = 253;
+
 /// Columns like kubectl's, without lines.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
     for row in rows {
-        table.add_row(row.map(|cell| printable(&cell)));
+        table.add_row(row.map(|cell| {
+            let cell = printable(&cell);
+            if cell.chars().count() <= WIDEST { cell } else { cell.chars().take(WIDEST).chain("…".chars()).collect() }
+        }));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 3));

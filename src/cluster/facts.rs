@@ -48,9 +48,8 @@ impl Cluster {
             return OwnerFact::Unknown("its name cannot be one".to_owned());
         }
         let kind = GroupVersionKind::gvk(&version.group, &version.version, &owner.kind);
-        let (resource, capabilities) = match discovery::pinned_kind(&self.client, &kind).await {
-            Ok(found) => found,
-            Err(error) => return OwnerFact::Unknown(format!("its kind {} cannot be found: {error}", owner.kind)),
+        let Ok((resource, capabilities)) = discovery::pinned_kind(&self.client, &kind).await else {
+            return OwnerFact::Unknown(format!("its kind {:?} was not found", owner.kind));
         };
         let api: Api<DynamicObject> = match capabilities.scope {
             Scope::Cluster => Api::all_with(self.client.clone(), &resource),
@@ -59,7 +58,11 @@ impl Cluster {
         let metadata = match api.get_metadata_opt(&owner.name).await {
             Ok(Some(found)) => found.metadata,
             Ok(None) => return OwnerFact::Gone,
-            Err(error) => return OwnerFact::Unknown(format!("{} cannot be read: {error}", resource.plural)),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => {
+                let kind = &resource.plural;
+                return OwnerFact::Unknown(format!("Tagout may not read {kind} (see rbac.ownerKinds of the chart)"));
+            }
+            Err(_) => return OwnerFact::Unknown(format!("{} could not be read", resource.plural)),
         };
         if metadata.uid.as_deref() != Some(&owner.uid) {
             return OwnerFact::Gone;
@@ -78,6 +81,7 @@ fn subject(group: String, resource: String, metadata: ObjectMeta) -> Subject<'st
         namespace: metadata.namespace.unwrap_or_default().into(),
         name: metadata.name.unwrap_or_default().into(),
         uid: metadata.uid.unwrap_or_default().into(),
+        created: metadata.creation_timestamp.map(|time| time.0),
         labels: std::borrow::Cow::Owned(metadata.labels.unwrap_or_default()),
         annotations: annotations.into_keys().map(Into::into).collect(),
         statements: statements.map(Into::into),

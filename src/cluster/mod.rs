@@ -100,3 +100,11 @@ impl Cluster {
         Self { client, namespaces, rules }
     }
 }
+
+/// What a connection that hangs must not hold up: an error in words after this time.
+pub async fn within<T>(patience: Duration, asked: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(patience, asked).await {
+        Ok(answered) => answered.map_err(|error| error.to_string()),
+        Err(_) => Err("the API server does not answer".to_owned()),
+    }
+}

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::Doorbell;
+use super::{Doorbell, within};
 use crate::api::{ApproverTeam, ApproverTeamSpec};
 use crate::entries;
 use crate::guard::{Rule, Rules};
@@ -67,8 +67,8 @@ impl RulesInForce {
                 () = self.news.notified() => {}
             }
             let at = Instant::now();
-            match tokio::time::timeout(PATIENCE, load(&client, &own_namespace)).await {
-                Ok(Ok(rules)) => {
+            match within(PATIENCE, load(&client, &own_namespace)).await {
+                Ok(rules) => {
                     wait = INTERVAL;
                     if self.current.load().is_none() {
                         info!(rules = rules.rules.len(), teams = rules.teams.len(), "rules and teams are read");
@@ -76,12 +76,8 @@ impl RulesInForce {
                     self.current.store(Some(Arc::new(Loaded { rules, at })));
                     self.loads.send_modify(|loads| *loads += 1);
                 }
-                failed => {
+                Err(error) => {
                     wait = Duration::from_secs(1);
-                    let error = failed.map_or_else(
-                        |_| "the API server does not answer".to_owned(),
-                        |result| result.err().map(|error| error.to_string()).unwrap_or_default(),
-                    );
                     warn!(error, "cannot read rules and teams; trying again");
                 }
             }

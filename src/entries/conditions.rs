@@ -5,11 +5,12 @@ use crate::api::Exception;
 /// Were `object` the new one, an update could make a condition false and destroy in the same breath. `request` and
 /// `authorizer` are bound to a number, so that a condition which names them does not compile: an exemption by user
 /// name can be forged by whoever may impersonate. The condition stands on a line of its own: the API server's messages
-/// count lines and columns, and a comment at its end must not swallow the brackets.
-pub(super) fn bound(condition: &str) -> String {
+/// count lines and columns, and a comment at its end must not swallow the brackets. Where it errs at run time the API
+/// server refuses by itself and quotes it all: then the comment says whose it is.
+pub(super) fn bound(rule: &str, name: &str, condition: &str) -> String {
     format!(
         "[oldObject != null ? oldObject : object].all(object, [object].all(oldObject, [0].all(request, \
-         [0].all(authorizer,\n{condition}\n))))"
+         [0].all(authorizer,\n{condition}\n// Condition {name} of Tagout's rule {rule}\n))))"
     )
 }
 

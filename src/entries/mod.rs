@@ -175,11 +175,10 @@ fn deletion(name: &str, spec: &ProtectionRuleSpec, place: &Place) -> Vec<Validat
     if !spec.except.is_empty() {
         match_conditions.push(own("tagout.dev/except", &conditions::not_excepted(&spec.except)));
     }
-    match_conditions.extend(
-        spec.match_conditions
-            .iter()
-            .map(|own| MatchCondition { name: own.name.clone(), expression: conditions::bound(&own.expression) }),
-    );
+    match_conditions.extend(spec.match_conditions.iter().map(|own| MatchCondition {
+        name: own.name.clone(),
+        expression: conditions::bound(name, &own.name, &own.expression),
+    }));
     let entry = |prefix: &str, rules: Vec<RuleWithOperations>, only: Vec<MatchCondition>| ValidatingWebhook {
         rules: Some(rules),
         namespace_selector: Some(outside(&place.namespace, &spec.namespace_selector)),

@@ -3,38 +3,27 @@
 use std::collections::BTreeMap;
 
 use super::{Gate, Unanswered, convert};
-use crate::api::{Mode, printable};
-use crate::guard::{NoDecision, Verdict, becomes_ephemeral};
+use crate::api::printable;
+use crate::guard::{Rule, Verdict, becomes_ephemeral};
 use crate::review::{Answer, Cause, Denied, Malformed, MetadataRequest, OWNERS};
 use crate::telemetry::Decided;
 
-const REASON: &str = "with a pod as its controller the garbage collector would delete this claim, and Kubernetes makes a \
-                      pod the controller of a claim only when it creates it. Leave ownerReferences as they are";
+const REASON: &str =
+    "with a pod as its controller the garbage collector would delete this claim. Leave ownerReferences as they are";
 
 impl Gate {
     /// A call of the entry that sees claims getting a pod as their controller.
-    pub(super) fn decide_claim(&self, called: &str, review: &MetadataRequest) -> Result<Vec<u8>, Unanswered> {
+    pub(super) fn decide_claim(&self, rule: &Rule, review: &MetadataRequest) -> Result<Vec<u8>, Unanswered> {
         let new = review.object.as_ref().ok_or(Malformed::Missing("object"))?;
         let old = review.old_object.as_ref().ok_or(Malformed::Missing("oldObject"))?;
-        let subject = convert::subject(&review.resource, &new.metadata);
-        let loaded = self.cluster.rules.current()?;
-        let rule = match loaded.rules.rules.get(called) {
-            Some(Ok(rule)) => rule,
-            Some(Err(reason)) => return Err(NoDecision::BrokenRule(called.to_owned(), reason.clone()).into()),
-            None => return Err(NoDecision::UnknownRule(called.to_owned()).into()),
-        };
+        let subject = convert::subject(&review.resource, &new.metadata)?;
         let (before, after) = (convert::owners(&old.metadata), convert::owners(&new.metadata));
         // Of a long list only the beginning is known, and the API server has seen a pod somewhere in it.
         let becomes = after.len() > OWNERS || becomes_ephemeral(&subject, &before, &after);
-        let verdict = match (becomes, rule.mode) {
-            (false, _) => Verdict::Allow,
-            (true, Mode::Audit) => Verdict::Audit,
-            (true, Mode::Warn) => Verdict::Warn,
-            (true, Mode::Enforce) => Verdict::Deny,
-        };
+        let verdict = if becomes { Verdict::from(rule.mode) } else { Verdict::Allow };
         Decided {
             request: String::new(),
-            rule: called,
+            rule: &rule.name,
             resource_label: super::label(&[rule], &subject),
             action: "Reparent",
             kind: subject.kind(),
@@ -48,11 +37,11 @@ impl Gate {
             dry_run: review.dry_run,
         }
         .emit(&self.telemetry);
-        let what = printable(&format!("{} {:?} (rule {called}): {REASON}", subject.kind(), subject.name));
+        let what = printable(&format!("{} {:?} (rule {}): {REASON}", subject.kind(), subject.name, rule.name));
         let answer = Answer {
             uid: &review.uid,
             warnings: (verdict == Verdict::Warn)
-                .then(|| format!("tagout: in mode Enforce this update would be denied of {what}"))
+                .then(|| format!("tagout: would be denied in mode Enforce: update of {what}"))
                 .into_iter()
                 .collect(),
             denied: (verdict == Verdict::Deny).then(|| Denied {

@@ -19,14 +19,9 @@ pub(super) fn deletion<'a>(review: &'a MetadataRequest) -> Result<Request<'a>, M
     if metadata.uid.is_empty() || metadata.name.is_empty() {
         return Err(Malformed::Missing("oldObject.metadata.uid and name"));
     }
-    for (what, text) in [("name", &metadata.name), ("namespace", &metadata.namespace), ("uid", &metadata.uid)] {
-        if text.len() > 253 {
-            return Err(Malformed::TooLong(what));
-        }
-    }
     Ok(Request {
         action: Action::Delete,
-        subject: subject(&review.resource, metadata),
+        subject: subject(&review.resource, metadata)?,
         owners: owners(metadata),
         terminating: metadata.deletion_timestamp.is_some(),
         requester: requester(&review.user_info),
@@ -44,17 +39,23 @@ pub(super) fn owners(metadata: &Metadata) -> Vec<Owner> {
     owners.collect()
 }
 
-pub(super) fn subject<'a>(resource: &'a Resource, metadata: &'a Metadata) -> Subject<'a> {
-    Subject {
+pub(super) fn subject<'a>(resource: &'a Resource, metadata: &'a Metadata) -> Result<Subject<'a>, Malformed> {
+    for (what, text) in [("name", &metadata.name), ("namespace", &metadata.namespace), ("uid", &metadata.uid)] {
+        if text.len() > 253 {
+            return Err(Malformed::TooLong(what));
+        }
+    }
+    Ok(Subject {
         group: Cow::Borrowed(&resource.group),
         resource: Cow::Borrowed(&resource.resource),
         namespace: Cow::Borrowed(&metadata.namespace),
         name: Cow::Borrowed(&metadata.name),
         uid: Cow::Borrowed(&metadata.uid),
+        created: metadata.creation_timestamp,
         labels: Cow::Borrowed(&metadata.labels),
         annotations: metadata.annotations.keys.iter().map(|key| Cow::Borrowed(key.as_ref())).collect(),
         statements: metadata.annotations.approval.as_deref().map(Cow::Borrowed),
-    }
+    })
 }
 
 pub(super) fn requester(user: &UserInfo) -> Requester<'_> {

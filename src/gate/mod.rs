@@ -78,15 +78,15 @@ impl Gate {
 
     async fn decide_rule(&self, called: &str, body: &[u8]) -> Result<Vec<u8>, Unanswered> {
         let review: MetadataRequest = review::read(body)?;
-        if review.operation == Operation::Update {
-            return self.decide_claim(called, &review);
-        }
-        let request = convert::deletion(&review)?;
         let mut loaded = self.cluster.rules.current()?;
-        if matches!(needs(&request, called, &loaded.rules), Err(NoDecision::UnknownRule(_))) {
+        if matches!(loaded.rules.called(called), Err(NoDecision::UnknownRule(_))) {
             loaded = self.cluster.rules.renewed(NEWS).await?;
         }
         let rules = &loaded.rules;
+        if review.operation == Operation::Update {
+            return self.decide_claim(rules.called(called)?, &review);
+        }
+        let request = convert::deletion(&review)?;
         let needs = needs(&request, called, rules)?;
 
         let cached = Facts { namespace: self.cluster.cached_namespace(&needs.namespace), ..Facts::default() };
@@ -148,7 +148,7 @@ impl Gate {
         let unreadable = |_| Malformed::Missing("object with metadata");
         let other_changes = review::other_changes(old, new).map_err(unreadable)?;
         let (new, old) = (convert::object(new)?, convert::object(old)?);
-        let subject = convert::subject(&review.resource, &new.metadata);
+        let subject = convert::subject(&review.resource, &new.metadata)?;
         let loaded = self.cluster.rules.current()?;
         let write = Presenting {
             before: convert::presented_before(&old.metadata),

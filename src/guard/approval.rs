@@ -6,7 +6,7 @@ use thiserror::Error;
 use super::needs::Subject;
 use super::quorum::Person;
 use super::{Rule, Rules};
-use crate::api::{Action, Statement, same_person};
+use crate::api::{Action, Statement, quoted, same_person};
 
 /// How far the clocks of an approver's machine, an API server and a replica may be apart. Kubernetes components
 /// already need clocks within a minute or so of each other for certificates and leases.
@@ -17,9 +17,9 @@ pub const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 pub enum Flaw {
     #[error("it is about another action")]
     OtherAction,
-    #[error("it is for an object that had this name before (UID {0})")]
+    #[error("it is for an object that had this name before (UID {})", quoted(.0))]
     OtherObject(String),
-    #[error("it names {0}, not this object")]
+    #[error("it names {}, not this object", quoted(.0))]
     OtherName(String),
     #[error("it was given in another cluster")]
     OtherCluster,
@@ -29,13 +29,13 @@ pub enum Flaw {
     Expired(Timestamp),
     #[error("it is good for longer than rule {rule} allows ({longest})", longest = minutes(*.longest))]
     TooLong { rule: String, longest: SignedDuration },
-    #[error("{team} is not asked by rule {rule}")]
+    #[error("{} is not asked by rule {rule}", quoted(.team))]
     OtherTeam { rule: String, team: String },
-    #[error("there is no team {0} any more")]
+    #[error("there is no team {} any more", quoted(.0))]
     NoSuchTeam(String),
     #[error("nobody approves their own request")]
     OwnRequest,
-    #[error("it is for a request by {0}")]
+    #[error("it is for a request by {}", quoted(.0))]
     OtherRequester(String),
 }
 

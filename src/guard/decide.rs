@@ -67,6 +67,17 @@ pub enum Verdict {
     Deny,
 }
 
+/// What follows where a rule in this mode is not satisfied.
+impl From<Mode> for Verdict {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Audit => Self::Audit,
+            Mode::Warn => Self::Warn,
+            Mode::Enforce => Self::Deny,
+        }
+    }
+}
+
 impl Verdict {
     pub fn as_str(self) -> &'static str {
         match self {
@@ -142,12 +153,12 @@ pub fn decide<'r>(
         let missing = missing(&rule.require, &people);
         if missing.is_empty() {
             approvers.extend(people.into_iter().map(|person| person.name.to_owned()));
-        } else if let Some(people) = approved_owner(request, rule, rules, facts) {
+        } else if let Some(people) = approved_owner(request, rule, rules, facts, now) {
             approvers.extend(people);
         } else {
             // Whether a condition holds, only the API server knows: it calls that rule's own entry if it does.
             if candidate.called || !rule.conditional {
-                decision.verdict = decision.verdict.max(weight(rule.mode));
+                decision.verdict = decision.verdict.max(Verdict::from(rule.mode));
                 all_approved = false;
             }
             decision.flaws.extend(flaws.into_iter().map(|(statement, flaw)| (statement.clone(), flaw)));
@@ -176,24 +187,28 @@ fn consequence(request: &Request, facts: &Facts) -> Option<Because> {
 /// An owner that the rule does not cover, or that was deleted without what the rule asks, opens nothing: otherwise
 /// anybody could make a throw-away owner and have the collector do the deleting. The rule must have covered the owner
 /// when its deletion was admitted, requester and all, so only rules count whose choice cannot be changed afterwards by
-/// a label on the owner.
-fn approved_owner(request: &Request, rule: &Rule, rules: &Rules, facts: &Facts) -> Option<Vec<String>> {
+/// a label on the owner. Its approval must still hold, or an owner kept from finishing would be a licence without end;
+/// and what is older than its owner was not made by it, but hung on it.
+fn approved_owner(request: &Request, rule: &Rule, rules: &Rules, facts: &Facts, now: Timestamp) -> Option<Vec<String>> {
     if facts.owners.is_empty() || !rule.covers_whole_namespaces() {
         return None;
     }
     let mut approvers = Vec::new();
     for owner in &facts.owners {
         let OwnerFact::Terminating(owner, since) = owner else { return None };
-        if owner.namespace != request.subject.namespace || !rule.covers(owner) {
+        let older = request.subject.created.is_none_or(|created| owner.created.is_none_or(|made| created < made));
+        if owner.namespace != request.subject.namespace || !rule.covers(owner) || older {
             return None;
         }
-        let occasion = Occasion { action: Action::Delete, subject: owner, requester: None, rules, at: *since };
         let statements = presented(owner).ok()?;
-        let people = valid_statements(&statements, &occasion, rule).people;
-        if !missing(&rule.require, &people).is_empty() {
-            return None;
+        for at in [*since, now] {
+            let occasion = Occasion { action: Action::Delete, subject: owner, requester: None, rules, at };
+            let people = valid_statements(&statements, &occasion, rule).people;
+            if !missing(&rule.require, &people).is_empty() {
+                return None;
+            }
+            approvers.extend(people.into_iter().map(|person| person.name.to_owned()));
         }
-        approvers.extend(people.into_iter().map(|person| person.name.to_owned()));
     }
     Some(approvers)
 }
@@ -217,14 +232,6 @@ fn in_namespace(candidate: &Candidate, request: &Request, facts: &Facts) -> bool
     } else {
         // A namespace that cannot be read may be one that the rule protects.
         facts.namespace.as_ref().is_none_or(|namespace| candidate.rule.selects_namespace(&namespace.labels))
-    }
-}
-
-fn weight(mode: Mode) -> Verdict {
-    match mode {
-        Mode::Audit => Verdict::Audit,
-        Mode::Warn => Verdict::Warn,
-        Mode::Enforce => Verdict::Deny,
     }
 }
 
@@ -273,6 +280,7 @@ mod tests {
             namespace: "n".into(),
             name: "d".into(),
             uid: uid.to_owned().into(),
+            created: Some(NOW - jiff::SignedDuration::from_hours(1)),
             labels: Cow::Owned([(APPROVAL.to_owned(), String::new())].into()),
             annotations: vec![APPROVAL.into()],
             statements: Some(statement.to_string().into()),
@@ -324,6 +332,31 @@ mod tests {
         let rules = rules(&json!({}));
         assert_eq!(dependent(&rules, vec![OwnerFact::Terminating(Box::new(unapproved), NOW)]), Verdict::Deny);
         assert_eq!(dependent(&rules, vec![late]), Verdict::Deny);
+    }
+
+    #[test]
+    fn what_is_older_than_its_owner_was_hung_on_it_and_stays() {
+        let young = Subject { created: Some(NOW), ..approved("owner") };
+        let unknown = Subject { created: None, ..approved("owner") };
+        for owner in [young, unknown] {
+            let owner = OwnerFact::Terminating(Box::new(owner), NOW);
+            assert_eq!(dependent(&rules(&json!({})), vec![owner]), Verdict::Deny);
+        }
+    }
+
+    #[test]
+    fn an_owner_kept_from_finishing_opens_nothing_once_its_approval_is_over() {
+        let long_since = NOW - jiff::SignedDuration::from_hours(2);
+        let mut owner = approved("owner");
+        let expired = owner.statements.unwrap().replace(
+            &(NOW + jiff::SignedDuration::from_mins(5)).to_string(),
+            &(NOW - jiff::SignedDuration::from_mins(1)).to_string(),
+        );
+        let expired =
+            expired.replace(&format!("\"approvedAt\":\"{NOW}\""), &format!("\"approvedAt\":\"{long_since}\""));
+        owner.statements = Some(expired.into());
+        let owner = OwnerFact::Terminating(Box::new(owner), long_since);
+        assert_eq!(dependent(&rules(&json!({})), vec![owner]), Verdict::Deny);
     }
 
     #[test]

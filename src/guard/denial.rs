@@ -2,10 +2,11 @@
 
 use sha2::{Digest, Sha256};
 
+use super::approval::Flaw;
 use super::decide::{Decision, Unmet};
 use super::needs::Request;
 use super::quorum::Missing;
-use crate::api::{Mode, printable};
+use crate::api::{Mode, printable, quoted};
 
 /// Flaws beyond these are counted, not spelled out: an annotation may hold dozens of statements.
 const MAX_FLAWS: usize = 5;
@@ -17,10 +18,13 @@ pub fn denial(request: &Request, decision: &Decision) -> String {
         if subject.namespace.is_empty() { String::new() } else { format!(" -n {}", word(&subject.namespace)) };
     let mut lines = vec![first_line(request, decision)];
     lines.extend(explanations(request, decision));
-    lines.push(format!(
-        "A person must look at it and approve: kubectl tagout approve {}{namespace}",
-        word(&format!("{}/{}", subject.kind(), subject.name))
-    ));
+    let named = format!("{}/{}", subject.kind(), subject.name);
+    // A name that cannot be shown as it is would name another object.
+    lines.push(if printable(&named) == named {
+        format!("A person must look at it and approve: kubectl tagout approve {}{namespace}", word(&named))
+    } else {
+        "A person must look at it and approve, with kubectl tagout approve.".to_owned()
+    });
     lines.push("Stop here and hand this to a person. Do not look for another way to remove it.".to_owned());
     // Names in them were written by anyone.
     lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
@@ -102,7 +106,12 @@ fn explanations(request: &Request, decision: &Decision) -> Vec<String> {
         lines.push("The approval on it does not count: nobody was seen to give it. It must be given anew.".to_owned());
     }
     for (statement, flaw) in decision.flaws.iter().take(MAX_FLAWS) {
-        lines.push(format!("The approval by {} does not count: {flaw}.", statement.approver));
+        // Anyone may plant a statement about another object; nobody has checked what it says.
+        let by = match flaw {
+            Flaw::OtherObject(_) => String::new(),
+            _ => format!(" by {}", quoted(&statement.approver)),
+        };
+        lines.push(format!("An approval{by} does not count: {flaw}."));
     }
     if let Some(more) = decision.flaws.len().checked_sub(MAX_FLAWS).filter(|more| *more > 0) {
         lines.push(format!("{more} more approvals on it do not count either."));

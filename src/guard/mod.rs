@@ -16,7 +16,7 @@ pub use approval::{CLOCK_SKEW, Flaw};
 pub use decide::{Because, Decision, Facts, NamespaceFact, OwnerFact, Unmet, Verdict, decide};
 pub use denial::{denial, request_id, warning};
 pub use ephemeral::becomes_ephemeral;
-pub use needs::{Candidate, Needs, NoDecision, Owner, Request, Requester, Subject, needs};
+pub use needs::{Candidate, Needs, NoDecision, Owner, Request, Requester, Subject, covering, needs};
 pub use presenting::{Presenting, PresentingError, check_presented};
 pub use quorum::{Missing, missing};
 pub use rules::{Rule, Rules};

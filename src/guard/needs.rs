@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use super::ephemeral::is_ephemeral;
@@ -29,6 +30,7 @@ pub struct Subject<'a> {
     pub namespace: Cow<'a, str>,
     pub name: Cow<'a, str>,
     pub uid: Cow<'a, str>,
+    pub created: Option<Timestamp>,
     pub labels: Cow<'a, BTreeMap<String, String>>,
     /// The keys of the annotations.
     pub annotations: Vec<Cow<'a, str>>,
@@ -113,25 +115,14 @@ impl Request<'_> {
 
 /// Every rule that may cover the object, whichever entry was called: all entries give the same answer.
 pub fn needs<'r>(request: &Request, called: &str, rules: &'r Rules) -> Result<Needs<'r>, NoDecision> {
-    match rules.rules.get(called) {
-        None => return Err(NoDecision::UnknownRule(called.to_owned())),
-        Some(Err(reason)) => return Err(NoDecision::BrokenRule(called.to_owned(), reason.clone())),
-        Some(Ok(_)) => {}
-    }
+    let called = rules.called(called)?;
     let subject = &request.subject;
-    let home = if subject.is_namespace() { &subject.name } else { &subject.namespace };
-    let guarded = *home != rules.own_namespace && !is_ephemeral(subject, &request.owners);
-    let candidates = rules
-        .rules
-        .values()
-        .flatten()
-        .map(|rule| Candidate { rule, called: rule.name == called })
-        // What the API server says of the called rule stands, even where Tagout would see it otherwise.
-        .filter(|candidate| {
-            candidate.called
-                || (guarded && candidate.rule.actions.contains(&request.action) && candidate.rule.covers(subject))
-        })
-        .collect();
+    // What the API server says of the called rule stands, even where Tagout would see it otherwise.
+    let mut candidates = vec![Candidate { rule: called, called: true }];
+    let others = covering(subject, &request.owners, request.action, rules).filter(|rule| rule.name != called.name);
+    candidates.extend(others.map(|rule| Candidate { rule, called: false }));
+    // The answer must not tell which entry was called.
+    candidates.sort_by(|one, other| one.rule.name.cmp(&other.rule.name));
     let few_owners = request.by_garbage_collector() && request.owners.len() <= MAX_OWNERS;
     Ok(Needs {
         candidates,
@@ -139,4 +130,22 @@ pub fn needs<'r>(request: &Request, called: &str, rules: &'r Rules) -> Result<Ne
         live_namespace: request.requester.name.starts_with(SYSTEM_PREFIX),
         owners: if few_owners { request.owners.clone() } else { Vec::new() },
     })
+}
+
+/// The rules that cover the object, as far as its namespace and CEL conditions allow.
+pub fn covering<'r>(
+    subject: &Subject,
+    owners: &[Owner],
+    action: Action,
+    rules: &'r Rules,
+) -> impl Iterator<Item = &'r Rule> {
+    let home = if subject.is_namespace() { &subject.name } else { &subject.namespace };
+    let own = !rules.own_namespace.is_empty() && *home == rules.own_namespace;
+    let guarded = !own && !is_ephemeral(subject, owners);
+    rules
+        .rules
+        .values()
+        .flatten()
+        .filter(move |_| guarded)
+        .filter(move |rule| rule.actions.contains(&action) && rule.covers(subject))
 }

@@ -4,7 +4,7 @@ use thiserror::Error;
 use super::approval::CLOCK_SKEW;
 use super::needs::Requester;
 use super::{Rules, Subject};
-use crate::api::{APPROVAL_MANAGER, MAX_VALID_FOR_HOURS, SYSTEM_PREFIX, Statement, StatementError, read_statements};
+use crate::api::{APPROVAL_MANAGER, MAX_VALID_FOR, SYSTEM_PREFIX, Statement, StatementError, read_statements};
 
 /// A write after which an object presents statements that it did not present before.
 #[derive(Debug)]
@@ -33,7 +33,10 @@ pub enum PresentingError {
     TooLate,
     #[error("an approval is given by an act of its own and this write was not one; use `kubectl tagout approve`")]
     NotOnPurpose,
-    #[error("a write that approves changes nothing else, and this one changes {0}; use `kubectl tagout approve`")]
+    #[error(
+        "a write that approves changes nothing else, and this one changes {0}; use `kubectl tagout \
+             approve`. If this restores an earlier state, take the label tagout.dev/approval off first"
+    )]
     ChangesMore(String),
     #[error("the statement names {named} as its approver and you are {caller}; approve in your own name")]
     OtherPerson { named: String, caller: String },
@@ -49,9 +52,7 @@ pub enum PresentingError {
     OtherCluster,
     #[error("the statement is dated {0}, which is not now; check this machine's clock and approve again")]
     NotNow(Timestamp),
-    #[error("the statement expires at {0}, which is past")]
-    Expired(Timestamp),
-    #[error("the statement is good for longer than {MAX_VALID_FOR_HOURS}h, the longest that is accepted")]
+    #[error("the statement is good for longer than {MAX_VALID_FOR:#}, the longest that is accepted")]
     TooLong,
 }
 
@@ -61,10 +62,13 @@ pub fn check_presented(write: &Presenting, rules: &Rules, now: Timestamp) -> Res
         None => return Ok(()),
     };
     let before = write.before.and_then(|text| read_statements(text).ok()).unwrap_or_default();
-    // A statement about another object is worth nothing here: controllers copy annotations, backups are restored.
+    // What is about another object or expired is worth nothing here: controllers copy annotations, backups and rollbacks
+    // restore them.
     let mut new = statements
         .iter()
-        .filter(|statement| statement.uid == write.subject.uid && !before.contains(statement))
+        .filter(|statement| {
+            statement.uid == write.subject.uid && statement.expires > now && !before.contains(statement)
+        })
         .peekable();
     if new.peek().is_some() {
         is_an_act_of_its_own(write)?;
@@ -129,11 +133,8 @@ fn has_sane_times(statement: &Statement, now: Timestamp) -> Result<(), Presentin
     if age < -CLOCK_SKEW || age > jiff::SignedDuration::from_mins(10) {
         return Err(PresentingError::NotNow(statement.approved_at));
     }
-    if statement.expires <= now {
-        return Err(PresentingError::Expired(statement.expires));
-    }
     let life = statement.expires.duration_since(statement.approved_at);
-    if life > jiff::SignedDuration::from_hours(i64::from(MAX_VALID_FOR_HOURS)) {
+    if life > MAX_VALID_FOR {
         return Err(PresentingError::TooLong);
     }
     Ok(())

@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use kube::core::{Selector, SelectorExt};
 
-use super::needs::Subject;
+use super::needs::{NoDecision, Subject};
 use crate::api::{
-    Action, ApproverTeamSpec, Exception, MAX_VALID_FOR_HOURS, Mode, ProtectionRuleSpec, Requirement, ResourceRule,
+    Action, ApproverTeamSpec, Exception, MAX_VALID_FOR, Mode, ProtectionRuleSpec, Requirement, ResourceRule,
 };
 
 /// All rules in force and all teams as they were at one moment, read once and never changed.
@@ -18,6 +18,17 @@ pub struct Rules {
     pub cluster: String,
     /// The namespace Tagout runs in, which no rule covers: a guard must not stand in the way of its own removal.
     pub own_namespace: String,
+}
+
+impl Rules {
+    /// The rule whose entry was called.
+    pub fn called(&self, name: &str) -> Result<&Rule, NoDecision> {
+        match self.rules.get(name) {
+            Some(Ok(rule)) => Ok(rule),
+            Some(Err(reason)) => Err(NoDecision::BrokenRule(name.to_owned(), reason.clone())),
+            None => Err(NoDecision::UnknownRule(name.to_owned())),
+        }
+    }
 }
 
 /// A rule in the form in which it is evaluated.
@@ -43,8 +54,8 @@ impl Rule {
             Selector::try_from(Clone::clone(selector)).map_err(|error| format!("{field}: {error}"))
         };
         let valid_for = spec.approval.valid_for.length().map_err(|error| format!("approval.validFor: {error}"))?;
-        if valid_for > SignedDuration::from_hours(i64::from(MAX_VALID_FOR_HOURS)) {
-            return Err(format!("approval.validFor must be at most {MAX_VALID_FOR_HOURS}h"));
+        if valid_for > MAX_VALID_FOR {
+            return Err(format!("approval.validFor must be at most {MAX_VALID_FOR:#}"));
         }
         // The schema refuses this too; a rule that asks for nobody would be a rule that everybody satisfies.
         let asks_nobody = |entry: &Requirement| entry.count == 0 || entry.any_of.is_empty();

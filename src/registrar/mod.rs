@@ -12,8 +12,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use self::register::BETWEEN_WRITES;
-use crate::cluster::Doorbell;
+use crate::cluster::{Doorbell, within};
 use crate::telemetry::Telemetry;
 
 /// Where Tagout's Service is.
@@ -28,24 +27,27 @@ pub struct Registrar {
     client: Client,
     service: Service,
     telemetry: Arc<Telemetry>,
-    /// Versions of rules whose entries a newer Tagout wrote, and since when this one has left them alone.
+    /// Versions of rules (UID and generation) whose entries a newer Tagout wrote, and since when they are left alone.
     yielding: HashMap<(String, i64), Instant>,
-    /// When each entry was last overwritten.
+    /// When each configuration was last overwritten.
     written: HashMap<String, Instant>,
-    look_again: bool,
+    /// Whether something was left for later, and when that is.
+    look_again: Option<Duration>,
 }
 
 /// Looked at again at least this often, whatever the watches say.
 const INTERVAL: Duration = Duration::from_secs(30);
 /// A connection that hangs must not keep entries from being repaired.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// What failed may go on failing.
+const AFTER_ERROR: Duration = Duration::from_secs(2);
 /// Every pass is several requests.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Registrar {
     pub fn new(client: Client, service: Service, telemetry: Arc<Telemetry>) -> Self {
         let (yielding, written) = (HashMap::new(), HashMap::new());
-        Self { client, service, telemetry, yielding, written, look_again: false }
+        Self { client, service, telemetry, yielding, written, look_again: None }
     }
 
     /// Works until the process ends. Says whether all entries have been looked at and Tagout is installed.
@@ -57,26 +59,25 @@ impl Registrar {
     ) {
         let mut listener = bell.listen();
         loop {
-            let interval = if self.look_again { BETWEEN_WRITES } else { INTERVAL };
+            let interval = self.look_again.take().unwrap_or(INTERVAL);
             tokio::select! {
                 () = listener.wait(interval) => {}
                 changed = authority.changed() => if changed.is_err() { return },
             }
             let Some(ca_bundle) = authority.borrow_and_update().clone() else { continue };
-            self.look_again = false;
-            match tokio::time::timeout(PATIENCE, self.register(ca_bundle)).await {
-                Ok(Ok(installed)) => {
+            match within(PATIENCE, Box::pin(self.register(ca_bundle))).await {
+                Ok(installed) => {
                     if registered.send_replace(installed) != installed {
-                        info!(installed, "all rules are registered");
+                        info!(
+                            installed,
+                            "{}",
+                            if installed { "all rules are registered" } else { "nothing is guarded" }
+                        );
                     }
                 }
-                failed => {
-                    let error = failed.map_or_else(
-                        |_| "the API server does not answer".to_owned(),
-                        |result| result.err().map(|error| error.to_string()).unwrap_or_default(),
-                    );
+                Err(error) => {
                     warn!(error, "entries cannot be kept in force; trying again");
-                    self.look_again = true;
+                    self.look_again = Some(AFTER_ERROR);
                 }
             }
             tokio::time::sleep(PAUSE).await;

@@ -10,8 +10,8 @@ use kube::core::DeserializeGuard;
 use kube::{Api, CustomResourceExt, ResourceExt};
 use tracing::{info, warn};
 
-use super::Registrar;
 use super::status::{self, RuleState};
+use super::{AFTER_ERROR, Registrar};
 use crate::api::{ApproverTeam, ProtectionRule};
 use crate::entries::{self, COMPILER, Origin, Place, SHARED};
 use crate::guard::Rule;
@@ -23,7 +23,7 @@ const YIELD: Duration = Duration::from_mins(1);
 
 /// Replicas that disagree, in the middle of an upgrade say, overwrite each other no more often than this; a hand edit
 /// is still put back within two seconds.
-pub(super) const BETWEEN_WRITES: Duration = Duration::from_secs(1);
+const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 
 type Configuration = ValidatingWebhookConfiguration;
 
@@ -34,23 +34,6 @@ struct Pass {
     place: Place,
     /// Of the rules' definition, unless it is gone or going.
     definition: Option<ObjectMeta>,
-}
-
-/// Goes on after an error with one object, so that none stalls the others; the first error is told at the end.
-#[derive(Default)]
-struct Errors(Option<kube::Error>);
-
-impl Errors {
-    fn keep<T>(&mut self, what: &str, result: kube::Result<T>) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
-            Err(error) => {
-                warn!(what, %error, "cannot be registered yet");
-                self.0.get_or_insert(error);
-                None
-            }
-        }
-    }
 }
 
 impl Registrar {
@@ -79,13 +62,11 @@ impl Registrar {
             owner_uid: shared.uid().unwrap_or_default(),
             definition_uid: definition.as_ref().and_then(|metadata| metadata.uid.clone()).unwrap_or_default(),
         };
-        let mut errors = Errors::default();
-        let written = self.register_shared(&configurations, shared, &place).await;
-        errors.keep(SHARED, written);
+        self.register_shared(&configurations, shared, &place).await?;
 
         let pass = Pass { configurations, found, place, definition };
         let named = if pass.definition.is_some() {
-            self.register_rules(&pass, &mut errors).await?
+            self.register_rules(&pass).await?
         } else {
             warn!("the definition of ProtectionRules is gone; its rules stay in force. Apply the chart's crds/ again");
             BTreeSet::new()
@@ -94,14 +75,24 @@ impl Registrar {
             let Some(rule) = entries::rule_name(name).filter(|rule| !named.contains(*rule)) else { continue };
             if let Some(origin) = entries::origin(configuration) {
                 let kept = self.keep_or_remove(&pass, rule, configuration, origin).await;
-                errors.keep(rule, kept);
+                self.keep_on(rule, kept);
             }
         }
-        errors.0.map_or(Ok(true), Err)
+        Ok(true)
+    }
+
+    /// Goes on after an error with one object, which is looked at again, so that none stalls the others.
+    fn keep_on<T>(&mut self, what: &str, result: kube::Result<T>) -> Option<T> {
+        result
+            .inspect_err(|error| {
+                warn!(what, %error, "cannot be registered yet; trying again");
+                self.look_again = Some(AFTER_ERROR);
+            })
+            .ok()
     }
 
     /// The names of all rules there are.
-    async fn register_rules(&mut self, pass: &Pass, errors: &mut Errors) -> kube::Result<BTreeSet<String>> {
+    async fn register_rules(&mut self, pass: &Pass) -> kube::Result<BTreeSet<String>> {
         let rules = self.rules().await?;
         let teams =
             Api::<DeserializeGuard<ApproverTeam>>::all(self.client.clone()).list(&ListParams::default()).await?;
@@ -116,14 +107,13 @@ impl Registrar {
                     let name = rule.name_any();
                     named.insert(name.clone());
                     let ensured = self.ensure(pass, &rule).await;
-                    let Some(state) = errors.keep(&name, ensured) else { continue };
+                    let Some(Some(state)) = self.keep_on(&name, ensured) else { continue };
                     match state {
                         RuleState::InForce => outcome.in_force += 1,
                         RuleState::Rejected { .. } => outcome.rejected += 1,
-                        RuleState::NotInstalled | RuleState::Waiting => {}
                     }
                     let written = status::write_rule(&self.client, &rule, &state, &known, cluster.as_deref()).await;
-                    errors.keep(&name, written);
+                    self.keep_on(&name, written);
                 }
                 Err(invalid) => {
                     outcome.rejected += 1;
@@ -131,7 +121,7 @@ impl Registrar {
                     let found = pass.found.get(&entries::configuration_name(&name)).and_then(entries::origin);
                     let generation = found.map(|origin| origin.generation);
                     let written = status::write_unreadable::<ProtectionRule>(&self.client, &invalid, generation).await;
-                    errors.keep(&name, written);
+                    self.keep_on(&name, written);
                     named.insert(name);
                 }
             }
@@ -141,7 +131,7 @@ impl Registrar {
                 Ok(team) => status::write_team(&self.client, &team).await,
                 Err(invalid) => status::write_unreadable::<ApproverTeam>(&self.client, &invalid, None).await,
             };
-            errors.keep("a team", written);
+            self.keep_on("a team", written);
         }
         outcome.emit(&self.telemetry);
         Ok(named)
@@ -155,9 +145,7 @@ impl Registrar {
     async fn say_not_installed(&self) -> kube::Result<()> {
         for rule in self.rules().await? {
             if let Ok(rule) = rule.0 {
-                let cluster = rule.status.as_ref().and_then(|status| status.cluster.as_deref());
-                let teams = rule.spec.approval.require.iter().flat_map(|entry| entry.any_of.clone()).collect();
-                status::write_rule(&self.client, &rule, &RuleState::NotInstalled, &teams, cluster).await?;
+                status::write_not_installed(&self.client, &rule).await?;
             }
         }
         Ok(())
@@ -176,7 +164,7 @@ impl Registrar {
         place: &Place,
     ) -> kube::Result<()> {
         let webhooks = Some(entries::shared(place));
-        if shared.webhooks == webhooks || self.wrote_just_now(SHARED) {
+        if shared.webhooks == webhooks || !self.may_write_now(SHARED) {
             return Ok(());
         }
         info!(configuration = SHARED, "the shared entries are written");
@@ -184,18 +172,21 @@ impl Registrar {
         configurations.replace(SHARED, &PostParams::default(), &wanted).await.map(|_| ())
     }
 
-    async fn ensure(&mut self, pass: &Pass, rule: &ProtectionRule) -> kube::Result<RuleState> {
+    /// What has become of the rule; nothing where that will only be known when it is looked at again.
+    async fn ensure(&mut self, pass: &Pass, rule: &ProtectionRule) -> kube::Result<Option<RuleState>> {
         let name = rule.name_any();
-        let found = pass.found.get(&entries::configuration_name(&name));
+        let configuration = entries::configuration_name(&name);
+        let found = pass.found.get(&configuration);
         let mut wanted = entries::compile(rule, &pass.place);
         if found.is_some_and(|found| entries::in_force(&wanted, found)) {
-            return Ok(RuleState::InForce);
+            return Ok(Some(RuleState::InForce));
         }
         let older = found.and_then(entries::origin);
         if older.as_ref().is_some_and(|origin| origin.compiler > COMPILER && self.yields(rule)) {
-            return Ok(RuleState::Waiting);
+            return Ok(None);
         }
-        let rejected = |words| RuleState::Rejected { words, generation_in_force: older.as_ref().map(|o| o.generation) };
+        let generation_in_force = older.as_ref().map(|origin| origin.generation);
+        let rejected = |words| Some(RuleState::Rejected { words, generation_in_force });
         if let Err(words) = Rule::read(&name, &rule.spec) {
             return Ok(rejected(words));
         }
@@ -208,8 +199,8 @@ impl Registrar {
                 other => drop(other?),
             }
         }
-        if found.is_some() && self.wrote_just_now(&name) {
-            return Ok(RuleState::Waiting);
+        if found.is_some() && !self.may_write_now(&configuration) {
+            return Ok(None);
         }
         info!(rule = name, generation = rule.metadata.generation, "the rule's entry is written");
         let written = match found {
@@ -218,35 +209,38 @@ impl Registrar {
                 // Whatever has this name is replaced: names that begin with `tagout-` are Tagout's, or else taking the
                 // marks off an entry would be enough to keep it from being repaired.
                 wanted.metadata.resource_version.clone_from(&found.metadata.resource_version);
-                pass.configurations.replace(&found.name_any(), &PostParams::default(), &wanted).await
+                pass.configurations.replace(&configuration, &PostParams::default(), &wanted).await
             }
         };
         match words_of_rejection(written) {
             // Another replica was first; its write rings the bell.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(RuleState::Waiting),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
             // As its author wrote it, it was fine: what is left are the names that conditions cannot use.
             Ok(Some(words)) if !rule.spec.match_conditions.is_empty() => Ok(rejected(format!(
                 "Conditions cannot use request or authorizer (an exemption by user name can be forged): {words}"
             ))),
-            other => Ok(other?.map_or(RuleState::InForce, rejected)),
+            other => Ok(other?.map_or(Some(RuleState::InForce), rejected)),
         }
     }
 
     /// Whether a newer Tagout's entry is left alone. Once for a version of a rule: the mark of a newer Tagout could be
     /// forged, and must not keep a weakened entry from being repaired for longer than that.
     fn yields(&mut self, rule: &ProtectionRule) -> bool {
-        let version = (rule.name_any(), rule.metadata.generation.unwrap_or_default());
-        self.yielding.entry(version).or_insert_with(Instant::now).elapsed() < YIELD
+        let version = (rule.uid().unwrap_or_default(), rule.metadata.generation.unwrap_or_default());
+        let since = self.yielding.entry(version).or_insert_with(Instant::now).elapsed();
+        let left = YIELD.checked_sub(since);
+        self.look_again = left.or(self.look_again);
+        left.is_some()
     }
 
-    /// Whether this entry was overwritten a moment ago; if so it is looked at again soon, if not this counts as now.
-    fn wrote_just_now(&mut self, name: &str) -> bool {
-        if self.written.get(name).is_some_and(|at| at.elapsed() < BETWEEN_WRITES) {
-            self.look_again = true;
-            return true;
+    /// Whether this configuration may be overwritten, which then counts as done; if not, it is looked at again soon.
+    fn may_write_now(&mut self, configuration: &str) -> bool {
+        if self.written.get(configuration).is_some_and(|at| at.elapsed() < BETWEEN_WRITES) {
+            self.look_again = Some(BETWEEN_WRITES);
+            return false;
         }
-        self.written.insert(name.to_owned(), Instant::now());
-        false
+        self.written.insert(configuration.to_owned(), Instant::now());
+        true
     }
 
     /// Removes the entry of a rule whose deletion the API server admitted, and maintains that of a rule that was lost.
@@ -263,7 +257,9 @@ impl Registrar {
         let rules: Api<ProtectionRule> = Api::all(self.client.clone());
         let definition = pass.definition.as_ref().and_then(|metadata| metadata.uid.as_deref());
         if definition.is_some_and(|uid| uid == origin.definition_uid) {
-            if rules.get_metadata_opt(rule).await?.is_some() {
+            // In this order: instances go after their definition has begun to.
+            let lost = async |uid| Ok::<_, kube::Error>(self.definition().await?.and_then(|now| now.uid) != Some(uid));
+            if rules.get_metadata_opt(rule).await?.is_some() || lost(origin.definition_uid).await? {
                 return Ok(());
             }
             info!(rule, "the rule was deleted: its entry goes");
@@ -286,7 +282,7 @@ impl Registrar {
         lost.metadata.generation = Some(origin.generation);
         let place = Place { definition_uid: origin.definition_uid, ..pass.place.clone() };
         let mut wanted = entries::compile(&lost, &place);
-        if entries::in_force(&wanted, configuration) || self.wrote_just_now(rule) {
+        if entries::in_force(&wanted, configuration) || !self.may_write_now(&configuration.name_any()) {
             return Ok(());
         }
         wanted.metadata.resource_version.clone_from(&configuration.metadata.resource_version);

@@ -20,10 +20,6 @@ pub(super) enum RuleState {
         words: String,
         generation_in_force: Option<i64>,
     },
-    /// It will be looked at again shortly; what its status says still holds.
-    Waiting,
-    /// Nothing calls Tagout: the chart's configuration, which owns all entries, is gone.
-    NotInstalled,
 }
 
 const READY: &str = "Ready";
@@ -36,9 +32,6 @@ pub(super) async fn write_rule(
     teams: &BTreeSet<String>,
     cluster: Option<&str>,
 ) -> kube::Result<()> {
-    if *state == RuleState::Waiting {
-        return Ok(());
-    }
     let status = rule.status.clone().unwrap_or_default();
     let generation = rule.metadata.generation;
     let mut conditions = status.conditions.clone();
@@ -52,6 +45,19 @@ pub(super) async fn write_rule(
     }
     let wanted = json!({"observedGeneration": generation, "cluster": cluster, "conditions": conditions});
     patch::<ProtectionRule>(client, &rule.name_any(), rule.resource_version(), wanted).await
+}
+
+/// Says of the rule that nothing calls Tagout: the chart's configuration, which owns all entries, is gone.
+pub(super) async fn write_not_installed(client: &Client, rule: &ProtectionRule) -> kube::Result<()> {
+    let status = rule.status.clone().unwrap_or_default();
+    let mut conditions = status.conditions.clone();
+    let message = "ValidatingWebhookConfiguration tagout is gone, and with it every entry: install the chart again.";
+    let said = Said { is: false, reason: "NotInstalled", message: message.to_owned() };
+    set(&mut conditions, ENFORCED, said, rule.metadata.generation);
+    if status.conditions == conditions {
+        return Ok(());
+    }
+    patch::<ProtectionRule>(client, &rule.name_any(), rule.resource_version(), json!({"conditions": conditions})).await
 }
 
 pub(super) async fn write_team(client: &Client, team: &ApproverTeam) -> kube::Result<()> {
@@ -77,7 +83,7 @@ pub(super) async fn write_unreadable<K: Resource<DynamicType = ()>>(
     let generation = invalid.metadata.generation;
     let words = format!("This {} is not as its definition asks ({}); correct it.", K::kind(&()), invalid.error);
     let mut conditions = Vec::new();
-    set(&mut conditions, READY, rejected(&words, generation_in_force), generation);
+    set(&mut conditions, READY, Said { is: false, reason: "Unreadable", message: words }, generation);
     if let Some(in_force) = generation_in_force {
         set(&mut conditions, ENFORCED, older_version(in_force), generation);
     }
@@ -147,7 +153,11 @@ fn rejected(words: &str, generation_in_force: Option<i64>) -> Said {
         Some(generation) => format!("The version of generation {generation} stays in force."),
         None => "Nothing is protected by this rule yet.".to_owned(),
     };
-    Said { is: false, reason: "Rejected", message: format!("{words} {consequence}") }
+    Said {
+        is: false,
+        reason: "Rejected",
+        message: format!("{}. {consequence}", words.trim_end().trim_end_matches('.')),
+    }
 }
 
 fn older_version(generation: i64) -> Said {
@@ -161,12 +171,6 @@ fn enforced(rule: &ProtectionRule, state: &RuleState) -> Said {
         (RuleState::Rejected { .. }, _) => {
             Said { is: false, reason: "NotInForce", message: "The API server does not know this rule.".to_owned() }
         }
-        (RuleState::NotInstalled | RuleState::Waiting, _) => Said {
-            is: false,
-            reason: "NotInstalled",
-            message: "ValidatingWebhookConfiguration tagout is gone, and with it every entry: install the chart again."
-                .to_owned(),
-        },
         (RuleState::InForce, Mode::Enforce) => Said {
             is: true,
             reason: "InForce",

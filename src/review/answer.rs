@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::api::printable;
+
 /// The answer to a review. Always sent as HTTP 200: any other status means that the call failed.
 #[derive(Debug)]
 pub struct Answer<'a> {
@@ -29,7 +31,7 @@ pub struct Cause {
     pub message: String,
 }
 
-/// The API server cuts each warning to 256 characters once all together exceed 4096, and drops control characters.
+/// The API server cuts each warning to 256 characters once all of a request, whose items may be many, exceed 4096.
 const MAX_WARNING: usize = 256;
 const MAX_WARNINGS: usize = 16;
 
@@ -55,16 +57,17 @@ impl Answer<'_> {
                         causes: &denied.causes,
                     },
                 }),
-                warnings: self.warnings.iter().take(MAX_WARNINGS).map(|warning| clean(warning)).collect(),
+                warnings: self
+                    .warnings
+                    .iter()
+                    .take(MAX_WARNINGS)
+                    .map(|warning| printable(warning).chars().take(MAX_WARNING).collect())
+                    .collect(),
                 audit_annotations: &self.audit,
             },
         };
         serde_json::to_vec(&review).expect("an answer of texts and numbers can be written")
     }
-}
-
-fn clean(warning: &str) -> String {
-    warning.chars().map(|character| if character.is_control() { ' ' } else { character }).take(MAX_WARNING).collect()
 }
 
 #[derive(Serialize)]

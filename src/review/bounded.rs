@@ -24,31 +24,38 @@ pub(super) fn beginning<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserial
 }
 
 /// A map of at most [`MOST`] entries; a larger one is an error.
-pub(super) fn map<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
-    struct Map;
-    impl<'de> Visitor<'de> for Map {
-        type Value = BTreeMap<String, String>;
+pub(super) fn map<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: Deserialize<'de> + Ord,
+    V: Deserialize<'de>,
+{
+    deserializer.deserialize_any(Map(PhantomData))
+}
 
-        fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-            formatter.write_str("a map of texts")
-        }
+struct Map<K, V>(PhantomData<(K, V)>);
 
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(BTreeMap::new())
-        }
+impl<'de, K: Deserialize<'de> + Ord, V: Deserialize<'de>> Visitor<'de> for Map<K, V> {
+    type Value = BTreeMap<K, V>;
 
-        fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-            let mut map = BTreeMap::new();
-            while let Some((key, value)) = access.next_entry()? {
-                if map.len() == MOST {
-                    return Err(A::Error::custom("too many entries"));
-                }
-                map.insert(key, value);
-            }
-            Ok(map)
-        }
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("a map")
     }
-    deserializer.deserialize_any(Map)
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(BTreeMap::new())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut map = BTreeMap::new();
+        while let Some((key, value)) = access.next_entry()? {
+            if map.len() == MOST {
+                return Err(A::Error::custom("too many entries"));
+            }
+            map.insert(key, value);
+        }
+        Ok(map)
+    }
 }
 
 struct List<T> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::bounded;
 use crate::api::APPROVAL;
 
 /// Where two states of an object differ, beyond presenting an approval. Paths only, never values.
@@ -33,23 +34,25 @@ pub fn other_changes(old: &RawValue, new: &RawValue) -> Result<Vec<String>, serd
     Ok(changes)
 }
 
-type Fields<'a> = BTreeMap<Key<'a>, &'a RawValue>;
+#[derive(Default, Deserialize)]
+struct Fields<'a>(#[serde(borrow, deserialize_with = "bounded::map")] BTreeMap<Key<'a>, &'a RawValue>);
 
 #[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn fields(value: &RawValue) -> Result<Fields<'_>, serde_json::Error> {
-    Ok(serde_json::from_str::<Option<Fields>>(value.get())?.unwrap_or_default())
+    serde_json::from_str(value.get())
 }
 
 fn nested<'a>(parent: &Fields<'a>, key: &'static str) -> Result<Fields<'a>, serde_json::Error> {
-    parent.get(&Key(key.into())).map_or_else(|| Ok(Fields::new()), |value| fields(value))
+    parent.0.get(&Key(key.into())).map_or_else(|| Ok(Fields::default()), |value| fields(value))
 }
 
 /// Labels or annotations without the approval; absent is the same as empty.
 fn others<'a>(metadata: &Fields<'a>, key: &str) -> Result<Vec<(String, &'a str)>, serde_json::Error> {
-    let Some(map) = metadata.get(&Key(key.into())) else { return Ok(Vec::new()) };
+    let Some(map) = metadata.0.get(&Key(key.into())) else { return Ok(Vec::new()) };
     Ok(fields(map)?
+        .0
         .into_iter()
         .filter(|(key, _)| key.0 != APPROVAL)
         .map(|(key, value)| (key.0.into_owned(), value.get()))
@@ -57,11 +60,11 @@ fn others<'a>(metadata: &Fields<'a>, key: &str) -> Result<Vec<(String, &'a str)>
 }
 
 fn union<'a>(old: &'a Fields, new: &'a Fields) -> BTreeSet<&'a str> {
-    old.keys().chain(new.keys()).map(|key| key.0.as_ref()).collect()
+    old.0.keys().chain(new.0.keys()).map(|key| key.0.as_ref()).collect()
 }
 
 fn text<'a>(fields: &Fields<'a>, key: &str) -> Option<&'a str> {
-    fields.get(&Key(key.into())).map(|value| value.get())
+    fields.0.get(&Key(key.into())).map(|value| value.get())
 }
 
 #[cfg(test)]

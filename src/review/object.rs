@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
@@ -30,6 +31,8 @@ pub struct Metadata<'a> {
     pub annotations: Annotations<'a>,
     #[serde(default, deserialize_with = "bounded::beginning")]
     pub owner_references: Vec<OwnerReference>,
+    #[serde(default)]
+    pub creation_timestamp: Option<Timestamp>,
     #[serde(borrow, default)]
     pub deletion_timestamp: Option<Cow<'a, str>>,
 }

@@ -5,11 +5,12 @@ use anyhow::Context;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::ResolvesServerCert;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -35,8 +36,13 @@ pub(super) fn tls(certificates: Arc<dyn ResolvesServerCert>) -> anyhow::Result<T
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Serves until `until` is over, then lets what is in flight end.
-pub(super) async fn serve(listener: TcpListener, tls: TlsAcceptor, router: Router, until: impl Future<Output = ()>) {
+/// Serves until `until` is over, then lets what is in flight end. Without TLS it is plain HTTP.
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    until: impl Future<Output = ()>,
+) {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut http = http1::Builder::new();
@@ -78,20 +84,27 @@ pub(super) async fn serve(listener: TcpListener, tls: TlsAcceptor, router: Route
 async fn connection(
     stream: TcpStream,
     _place: OwnedSemaphorePermit,
-    tls: TlsAcceptor,
+    tls: Option<TlsAcceptor>,
     http: http1::Builder,
     service: TowerToHyperService<Router>,
-    graceful: hyper_util::server::graceful::Watcher,
+    graceful: Watcher,
 ) {
     // With Nagle's algorithm on, an answer in two segments waits 40 ms for a delayed acknowledgement.
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let stream = match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return debug!(%error, "a TLS handshake failed"),
-        Err(_) => return debug!("a TLS handshake took too long"),
-    };
+    let Some(tls) = tls else { return speak(stream, &http, service, graceful).await };
+    match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+        Ok(Ok(stream)) => speak(stream, &http, service, graceful).await,
+        Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+        Err(_) => debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn speak<S>(stream: S, http: &http1::Builder, service: TowerToHyperService<Router>, graceful: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connection = http.serve_connection(TokioIo::new(stream), service);
     if let Err(error) = graceful.watch(connection).await {
         debug!(%error, "a connection ended");

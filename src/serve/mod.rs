@@ -24,6 +24,8 @@ use crate::registrar::{Registrar, Service};
 use crate::telemetry::Telemetry;
 
 /// Serve the webhook and keep its entries in force.
+///
+/// Each option may be given again, and the later wins: what the chart sets can be followed by what a person wants.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Address and port of the webhook (TLS)
@@ -119,7 +121,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tasks.spawn(keeper.run());
     tasks.spawn(registrar.run(bell.clone(), authority, registering));
     tasks.spawn(async move { rules.follow(client, bell, options.namespace).await });
-    tasks.spawn(async move { drop(axum::serve(metrics_listener, metrics).await) });
+    tasks.spawn(connections::serve(metrics_listener, None, metrics, std::future::pending()));
     info!(listen = %options.listen, metrics = %options.metrics_listen, version = env!("CARGO_PKG_VERSION"), "serving");
 
     let until = async move {
@@ -129,7 +131,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_secs(options.drain_delay)).await;
     };
     tokio::select! {
-        () = connections::serve(listener, connections::tls(serving)?, router, until) => {
+        () = connections::serve(listener, Some(connections::tls(serving)?), router, until) => {
             info!("stopped");
             Ok(())
         }

@@ -101,7 +101,7 @@ fn nobody_approves_their_own_request() {
     approve(&namespace, User::Alice, "deployment/api");
     namespace
         .kubectl(User::Alice, &["delete", "deployment/api"])
-        .is_refused(&[REFUSED, "alice@example.com does not count: nobody approves their own request"]);
+        .is_refused(&[REFUSED, "\"alice@example.com\" does not count: nobody approves their own request"]);
     namespace.kubectl(User::Bob, &["delete", "deployment/api"]).succeeds();
 }
 
@@ -137,7 +137,7 @@ fn an_approval_carried_over_to_a_recreated_object_opens_nothing() {
     assert!(live["metadata"]["annotations"]["tagout.dev/approval"].is_string(), "it is carried over");
     namespace
         .kubectl(User::Agent, &["delete", "deployment/api"])
-        .is_refused(&[REFUSED, &format!("had this name before (UID {old})")]);
+        .is_refused(&[REFUSED, &format!("had this name before (UID {old:?})")]);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn an_approval_for_one_requester_is_for_nobody_else() {
     for other in [User::Agent, User::Bob, User::Admin] {
         namespace
             .kubectl(other, &["delete", "deployment/api"])
-            .is_refused(&[REFUSED, "it is for a request by ci-deployer"]);
+            .is_refused(&[REFUSED, "it is for a request by \"ci-deployer\""]);
     }
     namespace.kubectl(User::Ci, &["delete", "deployment/api"]).succeeds();
 }
@@ -418,5 +418,20 @@ fn deleting_a_team_takes_its_approvals_away() {
     });
     namespace
         .kubectl(User::Agent, &["delete", "deployment/api"])
-        .is_refused(&["there is no team short-lived any more"]);
+        .is_refused(&["there is no team \"short-lived\" any more"]);
+}
+
+#[test]
+fn a_rollback_that_restores_an_expired_approval_is_a_rollback() {
+    let namespace = shared().production();
+    namespace.deployment("api");
+    let mut statement = namespace.statement("deployment/api", User::Alice);
+    statement["expires"] = json!((jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4)).to_string());
+    namespace.present(User::Alice, "deployment/api", &json!([statement])).succeeds();
+    namespace.kubectl(User::Ci, &["set", "image", "deployment/api", "main=example.com/main:2"]).succeeds();
+    namespace.kubectl(User::Ci, &["rollout", "status", "deployment/api"]).succeeds();
+    namespace.kubectl(User::Ci, &["annotate", "deployment", "api", "tagout.dev/approval-"]).succeeds();
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    namespace.kubectl(User::Ci, &["rollout", "undo", "deployment/api"]).succeeds();
+    namespace.kubectl(User::Agent, &["delete", "deployment", "api"]).is_refused(&[]);
 }

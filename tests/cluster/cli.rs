@@ -102,7 +102,7 @@ fn a_statement_that_nobody_checked_is_dropped_by_whoever_approves_next() {
             &["tagout", "approve", "deploy/api", "-n", &namespace.name, "--yes", "--requester=ci-deployer"],
         )
         .succeeds();
-    namespace.kubectl(User::Agent, &["delete", "deployment", "api"]).is_refused(&["for a request by ci-deployer"]);
+    namespace.kubectl(User::Agent, &["delete", "deployment", "api"]).is_refused(&["for a request by \"ci-deployer\""]);
     namespace.kubectl(User::Ci, &["delete", "deployment", "api"]).succeeds();
 }
 

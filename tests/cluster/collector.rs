@@ -133,6 +133,23 @@ fn an_owner_brought_under_a_rule_after_its_deletion_opens_nothing() {
 }
 
 #[test]
+fn what_is_hung_on_an_approved_throw_away_owner_stays() {
+    let namespace = shared().production();
+    namespace.deployment("database");
+    let before = uid(&namespace, "deployment/database");
+    // Older than its owner by more than the second that timestamps count in.
+    thread::sleep(Duration::from_millis(1100));
+    namespace.deployment("scratch");
+    let statement = namespace.statement("deployment/scratch", User::Alice);
+    namespace.present(User::Alice, "deployment/scratch", &json!([statement])).succeeds();
+    adopt(&namespace, "deployment/scratch", "deployment/database", false);
+    namespace
+        .kubectl(User::Agent, &["delete", "deployment/scratch", "--cascade=foreground", "--wait=false"])
+        .succeeds();
+    the_collector_is_refused(&namespace, "deployment/database", &before);
+}
+
+#[test]
 fn an_approval_given_after_the_deletion_began_is_refused() {
     let namespace = shared().unprotected();
     namespace.deployment("going");

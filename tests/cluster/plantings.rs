@@ -198,7 +198,7 @@ fn a_statement_whose_requester_was_removed_after_it_was_accepted() {
         statement["requester"] = json!(requester);
         target.present(User::Agent, &json!([statement])).is_refused(&[OWN_NAME]);
     }
-    target.survives().is_refused(&["it is for a request by ci-deployer"]);
+    target.survives().is_refused(&["it is for a request by \"ci-deployer\""]);
 }
 
 #[test]

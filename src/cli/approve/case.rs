@@ -8,7 +8,7 @@ use super::object::LiveObject;
 use crate::api::{APPROVAL, Action, Mode, SYSTEM_PREFIX, Statement, same_person};
 use crate::cli::cluster::Caller;
 use crate::guard::{
-    Because, Candidate, Decision, Facts, NamespaceFact, Needs, Request, Requester, Rule, Rules, decide,
+    Because, Candidate, Decision, Facts, NamespaceFact, Needs, Request, Requester, Rule, Rules, covering, decide,
 };
 
 /// One action on one object, and everything by which the guard would judge it.
@@ -38,10 +38,8 @@ impl<'a> Case<'a> {
         };
         // Our label must not change which rules cover the object: that is asked of the object as it stands.
         let stands = self.object.subject();
-        let rules = self.rules.rules.values().flatten();
         let needs = Needs {
-            candidates: rules
-                .filter(|rule| rule.actions.contains(&self.action) && rule.covers(&stands))
+            candidates: covering(&stands, &self.object.owners(), self.action, self.rules)
                 .map(|rule| Candidate { rule, called: false })
                 .collect(),
             namespace: stands.namespace.to_string(),

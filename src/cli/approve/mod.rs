@@ -1,6 +1,6 @@
 //! `kubectl tagout approve`: a person says that one action on one object may happen, before a time.
 
-mod case;
+pub(super) mod case;
 mod object;
 mod question;
 pub(super) mod statements;

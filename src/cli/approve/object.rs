@@ -12,7 +12,7 @@ use crate::api::APPROVAL;
 use crate::cli::cluster::plain;
 use crate::cli::connection::Cluster;
 use crate::cli::kinds::Kind;
-use crate::guard::{NamespaceFact, Subject};
+use crate::guard::{NamespaceFact, Owner, Subject};
 
 /// An object as it was read, without its contents.
 #[derive(Debug, Clone)]
@@ -78,6 +78,17 @@ impl LiveObject {
         self.metadata.labels.as_ref().map_or_else(|| Cow::Owned(BTreeMap::new()), Cow::Borrowed)
     }
 
+    pub fn owners(&self) -> Vec<Owner> {
+        let owners = self.metadata.owner_references.iter().flatten().map(|owner| Owner {
+            api_version: owner.api_version.clone(),
+            kind: owner.kind.clone(),
+            name: owner.name.clone(),
+            uid: owner.uid.clone(),
+            controller: owner.controller.unwrap_or_default(),
+        });
+        owners.collect()
+    }
+
     pub fn subject(&self) -> Subject<'_> {
         let annotations = self.metadata.annotations.iter().flatten();
         Subject {
@@ -86,6 +97,7 @@ impl LiveObject {
             namespace: self.namespace().into(),
             name: self.name().into(),
             uid: self.uid().into(),
+            created: self.metadata.creation_timestamp.as_ref().map(|time| time.0),
             labels: self.labels(),
             annotations: annotations.map(|(key, _)| key.into()).collect(),
             statements: self.annotation().map(Into::into),

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use super::case::Case;
-use crate::api::{Mode, Statement};
+use crate::api::{Mode, Statement, quoted};
 use crate::cli::words::{moment, people, printable};
 use crate::guard::{Rule, missing};
 
@@ -12,6 +12,9 @@ pub struct Question<'a> {
     /// What others have said already, and still counts.
     pub kept: &'a [Statement],
 }
+
+/// Lines about the same thing that a person still reads.
+const MOST: usize = 5;
 
 impl fmt::Display for Question<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,8 +28,12 @@ impl fmt::Display for Question<'_> {
         if let Some(created) = &case.object.metadata.creation_timestamp {
             line("Created:", &moment(created.0, now))?;
         }
-        for owner in case.object.metadata.owner_references.iter().flatten() {
-            line("Owned by:", &format!("{} {:?}", owner.kind, owner.name))?;
+        let owners: Vec<_> = case.object.metadata.owner_references.iter().flatten().collect();
+        for owner in owners.iter().take(MOST) {
+            line("Owned by:", &format!("{} {}", quoted(&owner.kind), quoted(&owner.name)))?;
+        }
+        if owners.len() > MOST {
+            line("Owned by:", &format!("{} more", owners.len() - MOST))?;
         }
         for rule in case.decide(&[], None).rules {
             line("Rule:", &describe(rule))?;
@@ -40,7 +47,14 @@ impl fmt::Display for Question<'_> {
         for other in *kept {
             let requester = requester(other);
             let until = moment(other.expires, now);
-            line("Approved:", &format!("by {}, for team {}, {requester}, until {until}", other.approver, other.team))?;
+            line(
+                "Approved:",
+                &format!(
+                    "by {}, for team {}, {requester}, until {until}",
+                    quoted(&other.approver),
+                    quoted(&other.team)
+                ),
+            )?;
         }
         line("For:", &requester(statement))?;
         line("Until:", &moment(statement.expires, now))?;
@@ -100,7 +114,7 @@ UID:        uid-1
 Created:    2026-11-20T10:00:00Z (1d ago)
 Rule:       production needs approval by 2 of sre, dba
 Rule:       watched only records the lack of approval by 1 of everyone
-Approved:   by bob, for team dba, requests by anyone, until 2026-11-21T10:30:00Z (in 30m)
+Approved:   by \"bob\", for team \"dba\", requests by anyone, until 2026-11-21T10:30:00Z (in 30m)
 For:        requests by agent-7
 Until:      2026-11-21T10:30:00Z (in 30m)
 Reason:     OPS-1234 [2J

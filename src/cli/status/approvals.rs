@@ -63,7 +63,7 @@ pub async fn open(at: &Cluster, kinds: &Kinds, rules: &Rules, now: Timestamp) ->
     while let Some((kind, list)) = lists.next().await {
         match list {
             Ok(objects) => {
-                approvals.extend(objects.iter().flat_map(|object| read(&kind.name(), object, &rules.cluster, now)));
+                approvals.extend(objects.iter().flat_map(|object| read(&kind.name(), object, rules, now)));
             }
             Err(error) => unlisted.push(Unlisted { kind: kind.name(), reason: plain(error).to_string() }),
         }
@@ -87,7 +87,7 @@ async fn presenting(at: &Cluster, kind: &Kind) -> kube::Result<Vec<ObjectMeta>> 
     Ok(api.list_metadata(&list).await?.items.into_iter().map(|object| object.metadata).collect())
 }
 
-fn read(kind: &str, object: &ObjectMeta, cluster: &str, now: Timestamp) -> Vec<OpenApproval> {
+fn read(kind: &str, object: &ObjectMeta, rules: &Rules, now: Timestamp) -> Vec<OpenApproval> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let bare = |remark: &str| OpenApproval {
         kind: kind.to_owned(),
@@ -110,7 +110,7 @@ fn read(kind: &str, object: &ObjectMeta, cluster: &str, now: Timestamp) -> Vec<O
         Ok(statements) => statements
             .into_iter()
             .map(|statement| OpenApproval {
-                remark: remark(&statement, kind, object, cluster, now),
+                remark: remark(&statement, kind, object, rules, now),
                 action: Some(statement.action),
                 approver: Some(statement.approver),
                 team: Some(statement.team),
@@ -124,18 +124,22 @@ fn read(kind: &str, object: &ObjectMeta, cluster: &str, now: Timestamp) -> Vec<O
 }
 
 /// What makes the statement void whatever a rule says of it.
-fn remark(statement: &Statement, kind: &str, object: &ObjectMeta, cluster: &str, now: Timestamp) -> Option<String> {
+fn remark(statement: &Statement, kind: &str, object: &ObjectMeta, rules: &Rules, now: Timestamp) -> Option<String> {
+    let cluster = &rules.cluster;
+    let asked = rules.rules.values().flatten().flat_map(|rule| &rule.require).flat_map(|entry| &entry.any_of);
     let same = statement.resource == kind
         && statement.namespace == object.namespace.as_deref().unwrap_or_default()
         && Some(&statement.name) == object.name.as_ref();
     let words = if Some(&statement.uid) != object.uid.as_ref() || !same {
         "for another object"
-    } else if !cluster.is_empty() && statement.cluster != cluster {
+    } else if !cluster.is_empty() && statement.cluster != *cluster {
         "given in another cluster"
     } else if statement.expires <= now {
         "expired"
     } else if statement.approved_at.duration_since(now) > CLOCK_SKEW {
         "dated in the future"
+    } else if !asked.into_iter().any(|team| *team == statement.team) {
+        "its team is asked by no rule"
     } else if object.deletion_timestamp.is_some() {
         "being deleted"
     } else {
@@ -149,6 +153,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::approve::case::tests::rules;
     use crate::cli::approve::statements::tests::{NOW, statement};
 
     fn object(annotation: &str) -> ObjectMeta {
@@ -161,12 +166,13 @@ mod tests {
         let mut one = statement("alice", "sre");
         change(&mut one);
         let object = object(&serde_json::to_string(&[one]).unwrap());
-        read("deployments.apps", &object, "cluster-1", NOW).remove(0).remark
+        read("deployments.apps", &object, &rules(&json!([{"anyOf": ["sre"]}])), NOW).remove(0).remark
     }
 
     #[test]
     fn what_counts_has_no_remark_and_what_does_not_says_why() {
         assert_eq!(remark_on(|_| {}), None);
+        assert_eq!(remark_on(|one| one.team = "robots".into()).as_deref(), Some("its team is asked by no rule"));
         assert_eq!(remark_on(|one| one.expires = NOW).as_deref(), Some("expired"));
         assert_eq!(remark_on(|one| one.uid = "uid-0".into()).as_deref(), Some("for another object"));
         assert_eq!(remark_on(|one| one.name = "web".into()).as_deref(), Some("for another object"));
@@ -175,7 +181,7 @@ mod tests {
 
     #[test]
     fn an_object_whose_approval_cannot_be_read_is_listed_with_the_reason() {
-        let read = read("deployments.apps", &object("[{"), "cluster-1", NOW);
+        let read = read("deployments.apps", &object("[{"), &rules(&json!([{"anyOf": ["sre"]}])), NOW);
         assert_eq!(read.len(), 1);
         assert!(read[0].remark.as_ref().unwrap().contains("not a list of statements"));
     }
