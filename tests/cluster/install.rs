@@ -140,6 +140,13 @@ fn installing_again_changes_nothing_upgrading_changes_rules_and_uninstalling_lea
         !namespace.kubectl(User::Agent, &["delete", "deployment", "api", "--dry-run=server"]).ok
     });
 
+    kubectl(&["delete", "validatingwebhookconfiguration", "tagout"]).succeeds();
+    eventually("no rule says that it is enforced", || {
+        let rule = world.get(&["protectionrule/production"]);
+        let conditions = rule["status"]["conditions"].as_array().unwrap().clone();
+        let enforced = conditions.iter().find(|condition| condition["type"] == "Enforced").unwrap();
+        enforced["status"] == "False" && enforced["reason"] == "NotInstalled"
+    });
     helm(&["uninstall", "tagout", "--wait"]);
     eventually("no entry is left", || {
         !kubectl(&["get", "validatingwebhookconfigurations", "-o", "name"]).succeeds().out.contains("tagout")
