@@ -47,7 +47,8 @@ pub(super) fn presents(key: &str) -> String {
 }
 
 /// True for everything but the claim of a pod's ephemeral volume: its controller is a pod whose name it begins with.
-pub(super) const NOT_EPHEMERAL: &str = "!(oldObject.kind == 'PersistentVolumeClaim' && oldObject.metadata.?ownerReferences.orValue([]).exists(owner, \
+pub(super) const NOT_EPHEMERAL: &str = "!(oldObject.kind == 'PersistentVolumeClaim' && \
+     oldObject.apiVersion == 'v1' && oldObject.metadata.?ownerReferences.orValue([]).exists(owner, \
      owner.kind == 'Pod' && owner.?controller.orValue(false) && oldObject.metadata.name.startsWith(owner.name + '-')))";
 
 /// True for an update that makes a claim look like one of a pod's ephemeral volume. Kubernetes sets such an owner when

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
-use super::needs::Subject;
+use super::needs::{Subject, is_garbage_collector};
 use super::quorum::Person;
 use super::{Rule, Rules};
 use crate::api::{Action, Statement, quoted, same_person};
@@ -35,6 +35,8 @@ pub enum Flaw {
     NoSuchTeam(String),
     #[error("nobody approves their own request")]
     OwnRequest,
+    #[error("the garbage collector asks, and who had it ask is not known; a person must delete this object itself")]
+    UnknownRequester,
     #[error("it is for a request by {}", quoted(.0))]
     OtherRequester(String),
 }
@@ -119,8 +121,13 @@ fn speaks_for_a_team_of_the_rule(statement: &Statement, rules: &Rules, rule: &Ru
 }
 
 fn is_not_the_requesters_own(statement: &Statement, occasion: &Occasion, rule: &Rule) -> Result<(), Flaw> {
-    let own = occasion.requester.is_some_and(|name| same_person(name, &statement.approver));
-    if rule.separate_from_requester && own { Err(Flaw::OwnRequest) } else { Ok(()) }
+    match occasion.requester {
+        _ if !rule.separate_from_requester => Ok(()),
+        // Whoever hangs an object on an owner and deletes that has the collector ask in its own name.
+        Some(requester) if is_garbage_collector(requester) => Err(Flaw::UnknownRequester),
+        Some(requester) if same_person(requester, &statement.approver) => Err(Flaw::OwnRequest),
+        _ => Ok(()),
+    }
 }
 
 fn allows_this_requester(statement: &Statement, occasion: &Occasion) -> Result<(), Flaw> {

@@ -106,9 +106,9 @@ fn explanations(request: &Request, decision: &Decision) -> Vec<String> {
         lines.push("The approval on it does not count: nobody was seen to give it. It must be given anew.".to_owned());
     }
     for (statement, flaw) in decision.flaws.iter().take(MAX_FLAWS) {
-        // Anyone may plant a statement about another object; nobody has checked what it says.
+        // Anyone may write a statement that is worth nothing anyway; then nobody has checked in whose name.
         let by = match flaw {
-            Flaw::OtherObject(_) => String::new(),
+            Flaw::OtherObject(_) | Flaw::OtherName(_) | Flaw::OtherCluster | Flaw::Expired(_) => String::new(),
             _ => format!(" by {}", quoted(&statement.approver)),
         };
         lines.push(format!("An approval{by} does not count: {flaw}."));
@@ -121,8 +121,8 @@ fn explanations(request: &Request, decision: &Decision) -> Vec<String> {
     }
     if request.by_garbage_collector() {
         lines.push(
-            "The garbage collector asks because an owner is gone or going, and that was not approved for this object: \
-             approve this object too, or give it a living owner."
+            "The garbage collector asks because an owner is gone or going, and that was not approved for this object. Give \
+             it a living owner, or have its own deletion approved and delete it itself."
                 .to_owned(),
         );
     }

@@ -109,8 +109,12 @@ impl Subject<'_> {
 
 impl Request<'_> {
     pub(super) fn by_garbage_collector(&self) -> bool {
-        GARBAGE_COLLECTOR.contains(&self.requester.name)
+        is_garbage_collector(self.requester.name)
     }
+}
+
+pub(super) fn is_garbage_collector(requester: &str) -> bool {
+    GARBAGE_COLLECTOR.contains(&requester)
 }
 
 /// Every rule that may cover the object, whichever entry was called: all entries give the same answer.

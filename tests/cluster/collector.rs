@@ -133,6 +133,21 @@ fn an_owner_brought_under_a_rule_after_its_deletion_opens_nothing() {
 }
 
 #[test]
+fn an_approver_who_has_the_collector_ask_still_approves_their_own_request() {
+    let namespace = shared().production();
+    namespace.deployment("solo");
+    let before = uid(&namespace, "deployment/solo");
+    namespace.kubectl(User::Alice, &["create", "configmap", "throwaway"]).succeeds();
+    adopt(&namespace, "configmap/throwaway", "deployment/solo", false);
+    let statement = namespace.statement("deployment/solo", User::Alice);
+    namespace.present(User::Alice, "deployment/solo", &json!([statement])).succeeds();
+    namespace.kubectl(User::Alice, &["delete", "configmap/throwaway"]).succeeds();
+    the_collector_is_refused(&namespace, "deployment/solo", &before);
+    // It is still good for what it says: somebody else may delete the object itself.
+    namespace.kubectl(User::Ci, &["delete", "deployment/solo"]).succeeds();
+}
+
+#[test]
 fn what_is_hung_on_an_approved_throw_away_owner_stays() {
     let namespace = shared().production();
     namespace.deployment("database");
