@@ -33,6 +33,11 @@ pub const MAX_VALID_FOR: SignedDuration = SignedDuration::from_hours(168);
 /// Nobody with such a name is a person.
 pub const SYSTEM_PREFIX: &str = "system:";
 
+/// How people and statements name a kind: `deployments.apps`, or `namespaces` for the core group.
+pub fn kind_name(group: &str, plural: &str) -> String {
+    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+}
+
 /// What is wrong with JSON, without a word of the JSON itself: serde's own messages quote it.
 pub fn json_fault(error: &serde_json::Error) -> &'static str {
     match error.classify() {

@@ -6,6 +6,8 @@ use kube::core::discovery::v2::{APIGroupDiscoveryList, APIResourceDiscovery};
 #[derive(Debug, Default)]
 pub struct Kinds(Vec<Kind>);
 
+use crate::api::kind_name;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kind {
     pub resource: ApiResource,
@@ -18,8 +20,7 @@ pub struct Kind {
 impl Kind {
     /// `deployments.apps`, or `namespaces` for the core group.
     pub fn name(&self) -> String {
-        let ApiResource { plural, group, .. } = &self.resource;
-        if group.is_empty() { plural.clone() } else { format!("{plural}.{group}") }
+        kind_name(&self.resource.group, &self.resource.plural)
     }
 
     pub fn is_namespace(&self) -> bool {

@@ -40,20 +40,8 @@ pub fn rough(duration: SignedDuration) -> String {
     said.flat_map(|(unit, count)| [count.to_string(), (*unit).to_owned()]).collect()
 }
 
-/// `1 of senior-sre, dba`, or `1 more of senior-sre, dba (has alice)`.
 pub fn people(missing: &[Missing]) -> String {
-    let each: Vec<_> = missing
-        .iter()
-        .map(|missing| {
-            let teams = missing.any_of.join(", ");
-            if missing.has.is_empty() {
-                format!("{} of {teams}", missing.needed)
-            } else {
-                format!("{} more of {teams} (has {})", missing.lacking, printable(&missing.has.join(", ")))
-            }
-        })
-        .collect();
-    each.join(" and ")
+    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
 /// One long cell, which anyone may write, would push all others off the screen. Names are at most 253.

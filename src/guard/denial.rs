@@ -72,17 +72,7 @@ fn needed(unmet: &[&Unmet]) -> String {
 }
 
 fn all(missing: &[Missing]) -> String {
-    let each: Vec<_> = missing
-        .iter()
-        .map(|missing| {
-            let teams = missing.any_of.join(", ");
-            if missing.has.is_empty() {
-                format!("approval by {} of {teams}", missing.needed)
-            } else {
-                format!("approval by {} more of {teams} (has {})", missing.lacking, missing.has.join(", "))
-            }
-        })
-        .collect();
+    let each: Vec<_> = missing.iter().map(|missing| format!("approval by {missing}")).collect();
     each.join(" and ")
 }
 

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::ephemeral::is_ephemeral;
 use super::{Rule, Rules};
-use crate::api::{Action, SYSTEM_PREFIX, Statement};
+use crate::api::{Action, SYSTEM_PREFIX, Statement, kind_name};
 
 /// One request for one action on one object.
 #[derive(Debug, Clone)]
@@ -103,7 +103,7 @@ impl Subject<'_> {
 
     /// `deployments.apps`, or `namespaces` for the core group.
     pub fn kind(&self) -> String {
-        if self.group.is_empty() { self.resource.to_string() } else { format!("{}.{}", self.resource, self.group) }
+        kind_name(&self.group, &self.resource)
     }
 }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
+use std::fmt;
 
-use crate::api::Requirement;
+use crate::api::{Requirement, printable};
 
 /// A person with valid statements, and the teams in whose name they speak.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,17 @@ pub struct Missing<'r> {
     pub needed: u8,
     pub lacking: u8,
     pub has: Vec<String>,
+}
+
+/// `1 of senior-sre, dba`, or `1 more of senior-sre, dba (has alice)`.
+impl fmt::Display for Missing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let teams = self.any_of.join(", ");
+        if self.has.is_empty() {
+            return write!(f, "{} of {teams}", self.needed);
+        }
+        write!(f, "{} more of {teams} (has {})", self.lacking, printable(&self.has.join(", ")))
+    }
 }
 
 /// The requirements that these people do not meet, when each person counts once over all of them.

@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::core::DynamicObject;
 use serde::Serialize;
 
-use crate::api::{APPROVAL, Action, Statement, read_statements};
+use crate::api::{APPROVAL, Action, Statement, kind_name, read_statements};
 use crate::cli::cluster::plain;
 use crate::cli::connection::Cluster;
 use crate::cli::kinds::{Kind, Kinds};
@@ -49,7 +49,7 @@ pub async fn open(at: &Cluster, kinds: &Kinds, rules: &Rules, now: Timestamp) ->
     for (group, plural) in named {
         let found = kinds.named(group, plural);
         if found.is_empty() {
-            let kind = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+            let kind = kind_name(group, plural);
             unlisted.push(Unlisted { kind, reason: "a rule names it, and the cluster has no such kind".to_owned() });
         }
         for kind in found {
