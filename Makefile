@@ -29,6 +29,13 @@ generate: ## write what is generated from the code: the chart's definitions, dep
 	@mv charts/tagout/crds/new charts/tagout/crds/tagout.dev.yaml
 	@deploy/generate deploy
 
+.PHONY: mutants
+mutants: ## which changes of approvals and proofs the unit tests would not notice; needs cargo-mutants, takes hours
+	@command -v cargo-mutants >/dev/null || { echo "cargo install cargo-mutants --locked" >&2; exit 1; }
+	@$(CARGO) mutants --package tagout --timeout 300 --output target \
+	  -f 'src/guard/approval.rs' -f 'src/guard/evidence.rs' -f 'src/guard/presenting.rs' -f 'src/guard/team.rs' \
+	  -f 'src/guard/proof/*.rs' -- --lib guard::
+
 .PHONY: image
 image: ## build the container image with docker, podman or buildah
 	@for engine in docker podman buildah; do \

@@ -1,21 +1,28 @@
 //! What users write: rules, teams, and the statements by which people approve.
 
+mod approval;
 mod period;
 mod rule;
 mod statement;
 mod team;
+mod text;
 
 use jiff::SignedDuration;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
+pub use approval::{Approval, ApprovalSpec, approval_name};
 pub use period::Period;
 pub use rule::{
-    Action, Approval, Exception, MatchCondition, Mode, Proof, ProtectionRule, ProtectionRuleSpec, ProtectionRuleStatus,
-    Requirement, ResourceRule, RuleFailurePolicy,
+    Action, ApprovalTerms, BreakGlass, Exception, MatchCondition, Mode, Proof, ProtectionRule, ProtectionRuleSpec,
+    ProtectionRuleStatus, Requirement, ResourceRule, RuleFailurePolicy,
 };
-pub use statement::{MAX_STATEMENT_BYTES, MAX_STATEMENTS, Statement, StatementError, read_statements};
-pub use team::{ApproverTeam, ApproverTeamSpec, ApproverTeamStatus, Member};
+pub use statement::{
+    DELETED, MAX_STATEMENT_BYTES, MAX_STATEMENTS, NEW_UID, Protects, Scope, Statement, StatementError, Statements,
+    read_statements,
+};
+pub use team::{ApproverTeam, ApproverTeamSpec, ApproverTeamStatus, Member, MemberKey, Revocation};
+pub use text::{Unsignable, sha256};
 
 pub const GROUP: &str = "tagout.dev";
 
@@ -32,6 +39,9 @@ pub const MAX_VALID_FOR: SignedDuration = SignedDuration::from_hours(168);
 /// Names that Kubernetes keeps for its own accounts: controllers, nodes, service accounts and built-in groups.
 /// Nobody with such a name is a person.
 pub const SYSTEM_PREFIX: &str = "system:";
+
+/// The namespace of SSH signatures under approvals: a signature made for anything else is none.
+pub const SIGNATURE_NAMESPACE: &str = "approval@tagout.dev";
 
 /// How people and statements name a kind: `deployments.apps`, or `namespaces` for the core group.
 pub fn kind_name(group: &str, plural: &str) -> String {
@@ -50,7 +60,12 @@ pub fn json_fault(error: &serde_json::Error) -> &'static str {
 
 /// Identity providers may treat names alike that differ in letter case; two such names never count as two people.
 pub fn same_person(one: &str, other: &str) -> bool {
-    one.to_lowercase() == other.to_lowercase()
+    folded(one) == folded(other)
+}
+
+/// A person's name without letter case. Up first: `ſ` and `K` (the Kelvin sign) have no other lower case than their own.
+pub fn folded(name: &str) -> String {
+    name.to_uppercase().to_lowercase()
 }
 
 /// Text that others wrote, as it may be shown: nothing in it moves the cursor, breaks the line or turns the direction
@@ -58,7 +73,9 @@ pub fn same_person(one: &str, other: &str) -> bool {
 pub fn printable(text: &str) -> String {
     let hidden = |character: char| {
         character.is_control()
-            || matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{e0000}'..='\u{e007f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            || matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}'
+                | '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e01ef}')
     };
     text.chars().map(|character| if hidden(character) { ' ' } else { character }).collect()
 }
@@ -74,8 +91,8 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// The definitions that the chart installs, in the order in which they are installed.
-pub fn crds() -> [CustomResourceDefinition; 2] {
-    [ApproverTeam::crd(), ProtectionRule::crd()]
+pub fn crds() -> [CustomResourceDefinition; 3] {
+    [Approval::crd(), ApproverTeam::crd(), ProtectionRule::crd()]
 }
 
 /// The definitions as the chart has them in `crds/`.

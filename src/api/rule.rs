@@ -86,11 +86,15 @@ pub struct ProtectionRuleSpec {
     /// Tagout knows never joins an existing rule by itself. Default: [Delete].
     #[serde(default = "default_actions")]
     #[schemars(length(min = 1, max = 1))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(action, action != 'Loosen')")
+            .message("Loosen cannot be named: every rule and team that is in force is guarded against it already")
+    )]
     pub actions: Vec<Action>,
 
     /// Who may approve, how that is proven, and for how long an approval is good.
-    pub approval: Approval,
+    pub approval: ApprovalTerms,
 
     /// What the API server does when Tagout cannot be reached: `Fail` refuses what it would have been asked about,
     /// `Ignore` lets it pass. Rules in mode Audit or Warn always behave as `Ignore`. Default: Fail.
@@ -111,22 +115,39 @@ pub enum Mode {
 pub enum Action {
     /// DELETE of the object, alone or as part of a collection.
     Delete,
+    /// A rule or team becomes weaker. Guarded always, whatever rules say.
+    Loosen,
 }
 
 impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Delete => "Delete",
+            Self::Loosen => "Loosen",
         }
     }
 }
 
 /// How a statement is known to be its approver's.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Proof {
     /// The API server's own authentication of whoever wrote the statement.
     #[default]
     Identity,
+    /// A signature by a key that the team lists for the approver.
+    Signature,
+    /// A signature by a hardware key that somebody touched for it.
+    HardwareKey,
+}
+
+impl Proof {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Identity => "Identity",
+            Self::Signature => "Signature",
+            Self::HardwareKey => "HardwareKey",
+        }
+    }
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -215,11 +236,19 @@ pub struct MatchCondition {
 /// Who may approve, and for how long.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct Approval {
-    /// How an approval is known to be its author's. `Identity`: the API server authenticated the person who wrote it.
-    /// Who may impersonate that person can write it too. Default: Identity.
+#[x_kube(validation = Rule::new("!has(self.requireVerification) || !self.requireVerification || self.proof == 'HardwareKey'")
+    .message("requireVerification is about hardware keys: it needs proof: HardwareKey"))]
+pub struct ApprovalTerms {
+    /// How an approval is known to be its author's, at least. `Identity`: the API server authenticated the person who
+    /// wrote it; whoever may impersonate that person can write it too. `Signature`: signed with a key that the team
+    /// lists for that person. `HardwareKey`: signed with a hardware key that was touched for this very approval.
+    /// Default: Identity.
     #[serde(default)]
     pub proof: Proof,
+
+    /// With proof `HardwareKey`: the key must also have verified its user, by PIN or fingerprint. Default: false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub require_verification: bool,
 
     /// Every entry must be met, each by people of its own: nobody counts twice.
     #[schemars(length(min = 1, max = 8))]
@@ -236,6 +265,22 @@ pub struct Approval {
         "self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) > duration('0s') && duration(self) <= duration('168h')"
     ).message("write a Go duration longer than 0s and at most 168h, like 30m or 2h"))]
     pub valid_for: Period,
+
+    /// Who may pass this rule alone in an emergency: one person, with a reason, and with no weaker proof than the rule
+    /// asks. Recorded and announced louder than anything else. Default: nobody.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub break_glass: BreakGlass,
+}
+
+/// The way through in an emergency.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakGlass {
+    /// Names of ApproverTeams; one person of any of them is enough.
+    #[serde(default)]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub any_of: Vec<String>,
 }
 
 /// People of one or several teams.
@@ -265,6 +310,11 @@ pub struct ProtectionRuleStatus {
     /// The cluster's identity, which approvals name: the UID of its kube-system namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+
+    /// What approvals with proof Identity must name: it is replaced whenever somebody could have planted one. Absent
+    /// while Tagout makes sure that nobody can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
 
     /// `Ready`: the rule is right as it is written. `Enforced`: the API server refuses by this version of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,4 +1,4 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -46,16 +46,72 @@ pub struct ApproverTeamSpec {
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["user".into()]))]
     pub members: Vec<Member>,
+
+    /// Keys of this team that do not count any more, by fingerprint as `ssh-keygen -l` prints it.
+    /// Adding one needs no approval.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 64)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(f, f.matches('^SHA256:[A-Za-z0-9+/]{43}$'))")
+            .message("write a key's fingerprint, as ssh-keygen -l prints it: SHA256: and 43 letters")
+    )]
+    pub revoked_keys: Vec<String>,
+
+    /// Approvals by people of this team that do not count any more. Adding one needs no approval.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["statement".into()]))]
+    pub revoked: Vec<Revocation>,
 }
 
 /// A person.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
 pub struct Member {
     /// The user name, as the API server's authentication gives it (`kubectl auth whoami`).
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = Rule::new("!self.startsWith('system:')")
         .message("names that begin with 'system:' are accounts of machines; name a person"))]
     pub user: String,
+
+    /// The keys with which this person signs approvals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["publicKey".into()]))]
+    pub keys: Vec<MemberKey>,
+}
+
+/// A public key of a person.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberKey {
+    /// The key as ssh-keygen writes it to a file that ends in .pub: `sk-ssh-ed25519@openssh.com AAAA… comment`. Types:
+    /// sk-ssh-ed25519, sk-ecdsa-sha2-nistp256 (hardware keys), ssh-ed25519, ecdsa-sha2-nistp256.
+    #[schemars(length(min = 1, max = 1024))]
+    pub public_key: String,
+
+    /// Approvals dated earlier do not count. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_after: Option<Time>,
+
+    /// Nothing counts from this moment on, and no approval dated later. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_before: Option<Time>,
+}
+
+/// An approval that does not count any more.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Revocation {
+    /// The hash of the statement's text, as `kubectl tagout get approvals -o json` and `verify` print it.
+    #[schemars(length(max = 80))]
+    #[x_kube(validation = Rule::new("self.matches('^sha256:[0-9a-f]{64}$')").message("write sha256: and 64 hexadecimal digits"))]
+    pub statement: String,
+
+    /// When the statement ends by itself. From then on the entry can be removed without approval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Time>,
 }
 
 /// What Tagout has made of the team.

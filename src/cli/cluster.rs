@@ -1,19 +1,50 @@
 //! What a cluster says of itself: its rules, its time, and who is asking.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, anyhow};
 use http::Request;
 use http::header::DATE;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{ListParams, PostParams};
 use kube::client::Body;
 use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
 use kube::{Api, Client, ResourceExt};
 
+use super::kinds::Kinds;
 use crate::api::{ApproverTeam, ProtectionRule, SYSTEM_PREFIX};
-use crate::guard::{Rule, Rules};
+use crate::entries;
+use crate::guard::{Epoch, Rule, Rules, Team, nobody_can_satisfy};
+
+/// A cluster as it is when a person asks, and the person.
+pub struct Setting {
+    pub kinds: Kinds,
+    pub protection: Protection,
+    pub caller: Caller,
+    pub now: Timestamp,
+}
+
+impl Setting {
+    pub async fn read(client: &Client) -> anyhow::Result<Self> {
+        let (kinds, mut protection, caller, now) = tokio::try_join!(
+            async { Kinds::discover(client).await.map_err(plain) },
+            protection(client),
+            caller(client),
+            now(client)
+        )?;
+        protection.settle(now);
+        Ok(Self { kinds, protection, caller, now })
+    }
+
+    pub fn rules(&self) -> &Rules {
+        &self.protection.rules
+    }
+}
 
 /// The rules and teams of a cluster.
 pub struct Protection {
@@ -21,6 +52,43 @@ pub struct Protection {
     pub rules: Rules,
     /// As they are written; those that cannot be read are in [`Rules::rules`] only, with the reason.
     pub written: Vec<ProtectionRule>,
+    /// What approvals with proof Identity have to name, as the status of rules says.
+    pub epoch: Option<String>,
+}
+
+impl Protection {
+    /// Says of each rule whether its change needs approval. What the guard itself knows of that stands in the entries,
+    /// which some people cannot read; asking for one approval too many does no harm.
+    fn settle(&mut self, now: Timestamp) {
+        let Rules { rules, teams, .. } = &mut self.rules;
+        for (name, rule) in rules.iter_mut() {
+            let Ok(rule) = rule else { continue };
+            let written = self.written.iter().find(|written| written.name_any() == *name);
+            let is = |type_: &str| {
+                written
+                    .and_then(|written| condition(written, type_))
+                    .is_some_and(|condition| condition.status == "True")
+            };
+            // What was lost is still in force.
+            if written.is_none() || is("Enforced") || is("Approvable") || nobody_can_satisfy(rule, teams, now).is_none()
+            {
+                rule.settled = Some(BTreeMap::new());
+            }
+        }
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        let none = || Epoch::None("Tagout still makes sure that nobody can plant approvals".to_owned());
+        self.epoch.clone().map_or_else(none, Epoch::Current)
+    }
+}
+
+/// What is said of this version of a rule; what was said of an earlier one tells nothing.
+pub fn condition<'r>(rule: &'r ProtectionRule, type_: &str) -> Option<&'r Condition> {
+    let conditions = &rule.status.as_ref()?.conditions;
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == type_ && condition.observed_generation == rule.metadata.generation)
 }
 
 /// Who is asking, as the API server knows them.
@@ -49,10 +117,29 @@ pub async fn protection(client: &Client) -> anyhow::Result<Protection> {
             }
         }
     }
-    rules.teams = teams.into_iter().filter_map(|team| team.0.ok()).map(|team| (team.name_any(), team.spec)).collect();
+    rules.teams =
+        teams.into_iter().filter_map(|team| team.0.ok()).map(|team| (team.name_any(), Team::read(team.spec))).collect();
+    read_entries(client, &mut rules).await?;
     let status = |rule: &ProtectionRule| rule.status.as_ref()?.cluster.clone();
     rules.cluster = written.iter().find_map(status).unwrap_or_default();
-    Ok(Protection { rules, written })
+    let epoch = written.iter().find_map(|rule| rule.status.as_ref()?.epoch.clone());
+    Ok(Protection { rules, written, epoch })
+}
+
+/// Puts the rules in force in the place of those that are written, where the caller may read their entries.
+async fn read_entries(client: &Client, rules: &mut Rules) -> anyhow::Result<()> {
+    let configurations: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let found = match configurations.list(&ListParams::default()).await {
+        Err(kube::Error::Api(status)) if status.is_forbidden() => return Ok(()),
+        found => found.map_err(plain)?,
+    };
+    for configuration in found {
+        let Some(origin) = entries::origin(&configuration) else { continue };
+        let configuration = configuration.name_any();
+        let Some(name) = entries::rule_name(&configuration) else { continue };
+        rules.rules.insert(name.to_owned(), origin.spec.and_then(|spec| Rule::read(name, &spec)));
+    }
+    Ok(())
 }
 
 pub async fn caller(client: &Client) -> anyhow::Result<Caller> {

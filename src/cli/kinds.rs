@@ -2,11 +2,11 @@ use kube::Client;
 use kube::core::ApiResource;
 use kube::core::discovery::v2::{APIGroupDiscoveryList, APIResourceDiscovery};
 
+use crate::api::{GROUP, kind_name};
+
 /// The kinds that a cluster serves, in its own order of priority.
 #[derive(Debug, Default)]
 pub struct Kinds(Vec<Kind>);
-
-use crate::api::kind_name;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kind {
@@ -25,6 +25,21 @@ impl Kind {
 
     pub fn is_namespace(&self) -> bool {
         self.resource.group.is_empty() && self.resource.plural == "namespaces"
+    }
+
+    pub fn is_rule(&self) -> bool {
+        self.resource.group == GROUP && self.resource.plural == "protectionrules"
+    }
+
+    pub fn is_team(&self) -> bool {
+        self.resource.group == GROUP && self.resource.plural == "approverteams"
+    }
+
+    /// Whether an object of this kind and name is one of Tagout's own definitions.
+    pub fn is_own_definition(&self, name: &str) -> bool {
+        self.resource.group == "apiextensions.k8s.io"
+            && self.resource.plural == "customresourcedefinitions"
+            && name.split_once('.').is_some_and(|(_, group)| group == GROUP)
     }
 
     fn has_name(&self, name: &str) -> bool {
@@ -62,6 +77,12 @@ impl Kinds {
             .or_else(|| find(false, Kind::has_name))
             .or_else(|| find(false, Kind::has_short_name))
             .ok_or_else(|| self.unknown(text, name))
+    }
+
+    /// The kind that an object names, like `apps/v1` and `Deployment`.
+    pub fn of(&self, api_version: &str, kind: &str) -> Option<&Kind> {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        self.0.iter().find(|own| own.resource.kind == kind && own.resource.group == group)
     }
 
     /// The listable kinds that a rule means by a group and a plural name or `*`, each in its preferred version.

@@ -3,11 +3,24 @@
 //! A client like kubectl itself: everything it does, it does as its user and through the API server. What needs
 //! approval is asked of the same [`guard`](crate::guard) that the webhook asks.
 
+mod approvals;
 mod approve;
+mod case;
 mod cluster;
+mod completion;
 mod connection;
+mod get;
 mod kinds;
+mod object;
+mod output;
+mod requests;
+mod review;
+mod revoke;
+mod said;
+mod statements;
 mod status;
+mod target;
+mod verify;
 mod words;
 
 use clap::{Parser, Subcommand};
@@ -26,14 +39,24 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Review(review::Options),
     Approve(approve::Options),
+    Revoke(revoke::Options),
+    Get(get::Options),
     Status(status::Options),
+    Verify(verify::Options),
+    Completion(completion::Options),
 }
 
 pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let cluster = arguments.connection.open().await?;
+    let connection = arguments.connection;
     match arguments.command {
-        Command::Approve(options) => approve::run(options, &cluster).await,
-        Command::Status(options) => status::run(&options, &cluster).await,
+        Command::Review(options) => review::run(&options, &connection).await,
+        Command::Approve(options) => approve::run(options, &connection).await,
+        Command::Revoke(options) => revoke::run(&options, &connection).await,
+        Command::Get(options) => get::run(&options, &connection.open().await?).await,
+        Command::Status(options) => status::run(&options, &connection.open().await?).await,
+        Command::Verify(options) => verify::run(&options),
+        Command::Completion(options) => completion::run(&options),
     }
 }

@@ -17,6 +17,25 @@ pub fn say(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Where words for people go: beside what programs read, if that is on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    Out,
+    Error,
+}
+
+impl Voice {
+    pub fn say(self, text: &str) -> anyhow::Result<()> {
+        match self {
+            Self::Out => say(text),
+            Self::Error => {
+                eprint!("{text}");
+                Ok(())
+            }
+        }
+    }
+}
+
 /// `2026-11-21T10:30:05Z (in 30m)`
 pub fn moment(at: Timestamp, now: Timestamp) -> String {
     format!("{} ({})", seconds(at), relative(at, now))

@@ -1,13 +1,13 @@
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::discovery::Scope;
-use kube::core::{DynamicObject, GroupVersion, GroupVersionKind};
+use kube::core::{ApiResource, DynamicObject, GroupVersion, GroupVersionKind};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, discovery};
 
 use super::Cluster;
-use crate::api::APPROVAL;
-use crate::guard::{NamespaceFact, Owner, OwnerFact, Subject};
+use crate::api::{APPROVAL, Action, Approval, MAX_STATEMENTS, Statement, approval_name};
+use crate::guard::{GoingOwner, NamespaceFact, Owner, OwnerFact, Subject};
 
 impl Cluster {
     /// What the cache knows of a namespace. Its labels are good enough to say which other rules speak; that it is
@@ -17,22 +17,29 @@ impl Cluster {
         Some(NamespaceFact { labels: namespace.metadata.labels.clone().unwrap_or_default(), terminating: false })
     }
 
-    /// Whether the cache says that the namespace is terminating.
-    pub fn may_be_terminating(&self, name: &str) -> bool {
-        let found = self.namespaces.get(&ObjectRef::new(name));
-        found.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some())
-    }
-
-    pub async fn live_namespace(&self, name: &str) -> Option<NamespaceFact> {
+    /// A namespace as it is now, and as an object that may present approvals.
+    pub async fn live_namespace(&self, name: &str) -> Option<(NamespaceFact, Subject<'static>)> {
         if !is_segment(name) {
             return None;
         }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let metadata = namespaces.get_metadata_opt(name).await.ok()??.metadata;
-        Some(NamespaceFact {
+        let fact = NamespaceFact {
             terminating: metadata.deletion_timestamp.is_some(),
-            labels: metadata.labels.unwrap_or_default(),
-        })
+            labels: metadata.labels.clone().unwrap_or_default(),
+        };
+        Some((fact, subject(String::new(), "namespaces".to_owned(), metadata)))
+    }
+
+    /// What the `Approval` for an action on an object says; nothing, if there is none.
+    pub async fn approval(&self, action: Action, subject: &Subject<'_>) -> Result<Vec<Statement>, String> {
+        let name = approval_name(action, &subject.kind(), &subject.namespace, &subject.name, &subject.uid);
+        let approvals: Api<DynamicObject> = Api::all_with(self.client.clone(), &ApiResource::erase::<Approval>(&()));
+        let found = approvals.get_opt(&name).await.map_err(|_| "Approvals could not be read".to_owned())?;
+        let mut data = found.map(|found| found.data).unwrap_or_default();
+        let list = data.pointer_mut("/spec/statements").and_then(|list| list.as_array_mut().map(std::mem::take));
+        // One that cannot be read does not take the others along.
+        Ok(list.into_iter().flatten().take(MAX_STATEMENTS).filter_map(|one| serde_json::from_value(one).ok()).collect())
     }
 
     /// An owner as it is now; its contents are not asked for.
@@ -68,7 +75,11 @@ impl Cluster {
             return OwnerFact::Gone;
         }
         let Some(since) = metadata.deletion_timestamp.as_ref().map(|time| time.0) else { return OwnerFact::Alive };
-        OwnerFact::Terminating(Box::new(subject(resource.group, resource.plural, metadata)), since)
+        let subject = subject(resource.group, resource.plural, metadata);
+        match self.approval(Action::Delete, &subject).await {
+            Ok(approval) => OwnerFact::Terminating(Box::new(GoingOwner { subject, since, approval })),
+            Err(reason) => OwnerFact::Unknown(reason),
+        }
     }
 }
 
@@ -89,7 +100,7 @@ fn subject(group: String, resource: String, metadata: ObjectMeta) -> Subject<'st
 }
 
 /// Names from a review become parts of a URL, and a review can be forged.
-fn is_segment(text: &str) -> bool {
+pub(super) fn is_segment(text: &str) -> bool {
     let plain = |character: char| character.is_ascii_alphanumeric() || "-._:".contains(character);
     !text.is_empty() && text.len() <= 253 && text.chars().all(plain) && text.chars().any(|c| c != '.')
 }

@@ -1,7 +1,10 @@
 //! The API server's side: the rules in force, and the facts that a decision asks for.
 
+mod epoch;
+mod events;
 mod facts;
 mod rules;
+mod settled;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +22,10 @@ use tracing::warn;
 
 use crate::api::{ApproverTeam, ProtectionRule};
 
+pub use epoch::{RECORD, Record, StoredRecord, hash, read_record, write_record};
+pub use events::{Announced, Announcement, Announcer};
 pub use rules::{Loaded, NotLoaded, RulesInForce};
+pub use settled::{Settled, SettledRules, read_settled, write_settled};
 
 /// Rings whenever something that rules are made of has changed. What has changed is always read anew: a watch tells
 /// that there is news, a list tells the truth.
@@ -81,12 +87,14 @@ impl Listener {
 /// Where facts come from.
 pub struct Cluster {
     client: Client,
+    /// The namespace Tagout runs in.
+    own_namespace: String,
     namespaces: Store<PartialObjectMeta<Namespace>>,
     pub rules: Arc<RulesInForce>,
 }
 
 impl Cluster {
-    pub fn connect(client: Client, rules: Arc<RulesInForce>) -> Self {
+    pub fn connect(client: Client, rules: Arc<RulesInForce>, own_namespace: String) -> Self {
         let (namespaces, writer) = reflector::store();
         let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), watcher::Config::default())
             .default_backoff()
@@ -97,7 +105,7 @@ impl Cluster {
             .reflect(writer)
             .inspect_err(|error| warn!(%error, "cannot watch namespaces; they are read one by one"));
         tokio::spawn(events.for_each(async |_| ()));
-        Self { client, namespaces, rules }
+        Self { client, own_namespace, namespaces, rules }
     }
 }
 

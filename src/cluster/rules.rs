@@ -13,10 +13,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Doorbell, within};
-use crate::api::{ApproverTeam, ApproverTeamSpec};
+use super::{Doorbell, SettledRules, read_settled, within};
+use crate::api::ApproverTeam;
 use crate::entries;
-use crate::guard::{Rule, Rules};
+use crate::guard::{Rule, Rules, Team};
 
 /// The rules by which the API server calls, read from the very configurations that make it call.
 ///
@@ -32,6 +32,12 @@ pub struct RulesInForce {
 pub struct Loaded {
     pub rules: Rules,
     at: Instant,
+}
+
+impl Loaded {
+    pub fn age(&self) -> Duration {
+        self.at.elapsed()
+    }
 }
 
 /// Why there are no rules to decide by. Never a reason to allow.
@@ -113,26 +119,37 @@ async fn load(client: &Client, own_namespace: &str) -> kube::Result<Rules> {
     let configurations: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let teams: Api<DeserializeGuard<ApproverTeam>> = Api::all(client.clone());
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let (configurations, teams, system) =
-        tokio::try_join!(configurations.list(&all), teams.list(&all), namespaces.get_metadata("kube-system"))?;
+    let (configurations, teams, system, settled) =
+        tokio::try_join!(configurations.list(&all), teams.list(&all), namespaces.get_metadata("kube-system"), async {
+            Ok(read_settled(client, own_namespace).await)
+        })?;
+    let settled = settled.ok().flatten().map(|(settled, _)| settled);
     Ok(Rules {
-        rules: configurations.iter().filter_map(read_rule).collect(),
+        rules: configurations.iter().filter_map(|found| read_rule(found, settled.as_ref())).collect(),
         teams: teams.into_iter().filter_map(read_team).collect::<BTreeMap<_, _>>(),
         cluster: system.metadata.uid.unwrap_or_default(),
         own_namespace: own_namespace.to_owned(),
     })
 }
 
-fn read_rule(configuration: &ValidatingWebhookConfiguration) -> Option<(String, Result<Rule, String>)> {
+fn read_rule(
+    configuration: &ValidatingWebhookConfiguration,
+    settled: Option<&SettledRules>,
+) -> Option<(String, Result<Rule, String>)> {
     let name = entries::rule_name(configuration.metadata.name.as_deref()?)?;
     let origin = entries::origin(configuration)?;
-    Some((name.to_owned(), origin.spec.and_then(|spec| Rule::read(name, &spec))))
+    let mut read = origin.spec.and_then(|spec| Rule::read(name, &spec));
+    if let Ok(rule) = &mut read {
+        // Where nothing was written down, nobody may rely on being free.
+        rule.settled = settled.map_or_else(|| Some(BTreeMap::new()), |rules| Some(rules.get(name)?.teams.clone()));
+    }
+    Some((name.to_owned(), read))
 }
 
 /// A team that cannot be read approves nothing; the registrar says so in its status.
-fn read_team(team: DeserializeGuard<ApproverTeam>) -> Option<(String, ApproverTeamSpec)> {
+fn read_team(team: DeserializeGuard<ApproverTeam>) -> Option<(String, Team)> {
     match team.0 {
-        Ok(team) => Some((team.name_any(), team.spec)),
+        Ok(team) => Some((team.name_any(), Team::read(team.spec))),
         Err(invalid) => {
             warn!(team = invalid.metadata.name, error = invalid.error, "a team cannot be read and approves nothing");
             None

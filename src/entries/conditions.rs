@@ -46,6 +46,39 @@ pub(super) fn presents(key: &str) -> String {
     )
 }
 
+/// True for whatever leaves another spec than there was: none at all, or a first one. What is written again as it
+/// stands is nobody's business, or a pipeline would stop whenever Tagout is away.
+pub(super) fn spec_changes() -> String {
+    "object == null || oldObject == null || !has(oldObject.spec) || !has(object.spec) || object.spec != oldObject.spec"
+        .to_owned()
+}
+
+/// True for a status that takes a definition's names away, or gives it others. It is the API server's own to write, and
+/// that writes those of the spec.
+pub(super) fn renames() -> String {
+    "has(oldObject.status) && has(oldObject.status.acceptedNames) && \
+     oldObject.status.acceptedNames.plural == oldObject.spec.names.plural && (!has(object.status) || \
+     !has(object.status.acceptedNames) || object.status.acceptedNames.plural != object.spec.names.plural || \
+     object.status.acceptedNames.kind != object.spec.names.kind)"
+        .to_owned()
+}
+
+/// True for an API of the group, or of what Tagout rests on, that somebody else than the API server would serve.
+pub(super) fn redirects(group: &str) -> String {
+    format!(
+        "has(object.spec.service) && (object.metadata.name.endsWith('.{group}') || object.metadata.name in ['v1.', \
+         'v1.admissionregistration.k8s.io', 'v1.apiextensions.k8s.io'])"
+    )
+}
+
+/// True for objects of a group, and for the definitions of its kinds.
+pub(super) fn of_group(group: &str) -> String {
+    format!(
+        "[oldObject != null ? oldObject : object].all(it, it.kind != 'CustomResourceDefinition' || \
+         it.metadata.name.endsWith('.{group}'))"
+    )
+}
+
 /// True for everything but the claim of a pod's ephemeral volume: its controller is a pod whose name it begins with.
 pub(super) const NOT_EPHEMERAL: &str = "!(oldObject.kind == 'PersistentVolumeClaim' && \
      oldObject.apiVersion == 'v1' && oldObject.metadata.?ownerReferences.orValue([]).exists(owner, \

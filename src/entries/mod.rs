@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
 };
 
-use crate::api::{APPROVAL, Mode, ProtectionRule, ProtectionRuleSpec, RuleFailurePolicy};
+use crate::api::{APPROVAL, GROUP, Mode, ProtectionRule, ProtectionRuleSpec, RuleFailurePolicy};
 
 pub use conditions::careless_indexing;
 
@@ -22,7 +22,7 @@ pub const SHARED: &str = "tagout";
 
 /// Raised when the same rule compiles to something else. A lower version leaves a higher one's work alone for a while:
 /// during an upgrade both run.
-pub const COMPILER: u32 = 1;
+pub const COMPILER: u32 = 2;
 
 /// On a rule's configuration: the rule that is in force, as it was accepted.
 const RULE: &str = "tagout.dev/rule";
@@ -123,24 +123,71 @@ pub fn in_force(wanted: &ValidatingWebhookConfiguration, found: &ValidatingWebho
 
 /// The entries that all rules share.
 pub fn shared(place: &Place) -> Vec<ValidatingWebhook> {
-    // CREATE is left out: the API server makes the UID after the client has spoken, so no statement can name it.
-    let rule = rule("UPDATE", &["*".to_owned()], &["*/*".to_owned()]);
-    vec![ValidatingWebhook {
-        rules: Some(vec![rule]),
-        object_selector: Some(LabelSelector {
-            match_expressions: Some(vec![LabelSelectorRequirement {
-                key: APPROVAL.into(),
-                operator: "Exists".into(),
-                values: None,
-            }]),
-            ..LabelSelector::default()
-        }),
-        match_conditions: Some(vec![MatchCondition {
-            name: "tagout.dev/presents".into(),
-            expression: conditions::presents(APPROVAL),
-        }]),
-        ..webhook("approvals.tagout.dev", "/v1/approvals".to_owned(), place)
-    }]
+    let condition = |name: &str, expression: String| MatchCondition { name: name.to_owned(), expression };
+    let own = [GROUP.to_owned()];
+    vec![
+        ValidatingWebhook {
+            // CREATE is left out: the API server makes the UID after the client has spoken, so no statement can name
+            // it.
+            rules: Some(vec![rule(&["UPDATE"], &["*".to_owned()], &["*/*".to_owned()])]),
+            object_selector: Some(LabelSelector {
+                match_expressions: Some(vec![LabelSelectorRequirement {
+                    key: APPROVAL.into(),
+                    operator: "Exists".into(),
+                    values: None,
+                }]),
+                ..LabelSelector::default()
+            }),
+            match_conditions: Some(vec![condition("tagout.dev/presents", conditions::presents(APPROVAL))]),
+            ..webhook("approvals.tagout.dev", "/v1/approvals".to_owned(), place)
+        },
+        ValidatingWebhook {
+            rules: Some(vec![rule(&["CREATE", "UPDATE"], &own, &["approvals".to_owned()])]),
+            match_conditions: Some(vec![condition("tagout.dev/changed", conditions::spec_changes())]),
+            ..webhook("stored-approvals.tagout.dev", "/v1/approvals".to_owned(), place)
+        },
+        ValidatingWebhook {
+            rules: Some(vec![
+                rule(
+                    &["CREATE", "UPDATE", "DELETE"],
+                    &own,
+                    &["protectionrules".to_owned(), "approverteams".to_owned()],
+                ),
+                rule(
+                    &["CREATE", "UPDATE", "DELETE"],
+                    &["apiextensions.k8s.io".to_owned()],
+                    &["customresourcedefinitions".to_owned()],
+                ),
+            ]),
+            match_conditions: Some(vec![
+                condition("tagout.dev/changed", conditions::spec_changes()),
+                condition("tagout.dev/own", conditions::of_group(GROUP)),
+            ]),
+            ..webhook("loosen.tagout.dev", "/v1/loosen".to_owned(), place)
+        },
+        // Tagout reads rules, teams and approvals where these two say that they are.
+        ValidatingWebhook {
+            rules: Some(vec![rule(
+                &["UPDATE"],
+                &["apiextensions.k8s.io".to_owned()],
+                &["customresourcedefinitions/status".to_owned()],
+            )]),
+            match_conditions: Some(vec![
+                condition("tagout.dev/renamed", conditions::renames()),
+                condition("tagout.dev/own", conditions::of_group(GROUP)),
+            ]),
+            ..webhook("names.tagout.dev", "/v1/loosen".to_owned(), place)
+        },
+        ValidatingWebhook {
+            rules: Some(vec![rule(
+                &["CREATE", "UPDATE"],
+                &["apiregistration.k8s.io".to_owned()],
+                &["apiservices".to_owned()],
+            )]),
+            match_conditions: Some(vec![condition("tagout.dev/redirected", conditions::redirects(GROUP))]),
+            ..webhook("apiservices.tagout.dev", "/v1/loosen".to_owned(), place)
+        },
+    ]
 }
 
 /// The configuration to be tried, never kept: the rule's conditions as its author wrote them, so that the
@@ -164,7 +211,7 @@ pub fn trial(rule: &ProtectionRule, place: &Place) -> Option<ValidatingWebhookCo
 }
 
 fn deletion(name: &str, spec: &ProtectionRuleSpec, place: &Place) -> Vec<ValidatingWebhook> {
-    let rules = spec.resources.iter().map(|named| rule("DELETE", &named.api_groups, &named.resources)).collect();
+    let rules = spec.resources.iter().map(|named| rule(&["DELETE"], &named.api_groups, &named.resources)).collect();
     let core = String::new();
     let claims = "persistentvolumeclaims".to_owned();
     let names_claims =
@@ -199,7 +246,7 @@ fn deletion(name: &str, spec: &ProtectionRuleSpec, place: &Place) -> Vec<Validat
         return vec![entry("delete", rules, to_delete)];
     }
     to_delete.push(own("tagout.dev/not-ephemeral", conditions::NOT_EPHEMERAL));
-    let updates = vec![rule("UPDATE", &[core], &[claims.clone(), format!("{claims}/*")])];
+    let updates = vec![rule(&["UPDATE"], &[core], &[claims.clone(), format!("{claims}/*")])];
     let to_update = vec![own("tagout.dev/becomes-ephemeral", conditions::BECOMES_EPHEMERAL)];
     vec![entry("delete", rules, to_delete), entry("claims", updates, to_update)]
 }
@@ -225,16 +272,17 @@ fn webhook(name: &str, path: String, place: &Place) -> ValidatingWebhook {
         namespace_selector: Some(LabelSelector::default()),
         object_selector: Some(LabelSelector::default()),
         rules: None,
-        side_effects: "None".into(),
+        // Events, so that people find what was refused.
+        side_effects: "NoneOnDryRun".into(),
         timeout_seconds: Some(TIMEOUT_SECONDS),
     }
 }
 
-fn rule(operation: &str, groups: &[String], resources: &[String]) -> RuleWithOperations {
+fn rule(operations: &[&str], groups: &[String], resources: &[String]) -> RuleWithOperations {
     RuleWithOperations {
         api_groups: Some(groups.to_vec()),
         api_versions: Some(vec!["*".into()]),
-        operations: Some(vec![operation.to_owned()]),
+        operations: Some(operations.iter().map(ToString::to_string).collect()),
         resources: Some(resources.to_vec()),
         scope: Some("*".into()),
     }

@@ -34,6 +34,7 @@ impl Gate {
             verdict,
             because: if becomes { "a pod would control the claim" } else { "no pod would control the claim" }
                 .to_owned(),
+            broke_glass: &[],
             dry_run: review.dry_run,
         }
         .emit(&self.telemetry);

@@ -24,6 +24,7 @@ pub(super) fn deletion<'a>(review: &'a MetadataRequest) -> Result<Request<'a>, M
         subject: subject(&review.resource, metadata)?,
         owners: owners(metadata),
         terminating: metadata.deletion_timestamp.is_some(),
+        change: None,
         requester: requester(&review.user_info),
     })
 }

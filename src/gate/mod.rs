@@ -1,7 +1,9 @@
 //! One request's way through: read, ask what is needed, gather it, decide, answer.
 
+mod approvals;
 mod claims;
 mod convert;
+mod loosen;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,17 +13,18 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use crate::api::{Mode, printable};
-use crate::cluster::{Cluster, NotLoaded};
+use crate::api::{Mode, Statement, printable};
+use crate::cluster::{Announced, Announcement, Announcer, Cluster, Loaded, NotLoaded};
 use crate::guard::{
-    Because, Decision, Facts, Needs, NoDecision, Presenting, Request, Rule, Subject, Verdict, check_presented, decide,
-    denial, needs, request_id, warning,
+    Because, Beside, Decision, Facts, Needs, NoDecision, Request, Rule, Rules, Subject, Verdict, decide, denial, needs,
+    request_id, warning,
 };
-use crate::review::{self, Answer, Cause, Denied, Malformed, MetadataRequest, Operation, RawRequest};
-use crate::telemetry::{Decided, Failed, Presented, Telemetry};
+use crate::review::{self, Answer, Cause, Denied, Malformed, MetadataRequest, Operation, Resource};
+use crate::telemetry::{Decided, Failed, Telemetry};
 
 pub struct Gate {
     cluster: Arc<Cluster>,
+    announcer: Announcer,
     looking: Semaphore,
     telemetry: Arc<Telemetry>,
 }
@@ -44,9 +47,12 @@ const LOOKING: usize = 8;
 /// How long a call waits for a replica to hear of a rule that is in force already.
 const NEWS: Duration = Duration::from_secs(2);
 
+/// How old what is known of rules and teams may be when it lets something pass.
+const FRESH: Duration = Duration::from_secs(5);
+
 impl Gate {
-    pub fn new(cluster: Arc<Cluster>, telemetry: Arc<Telemetry>) -> Self {
-        Self { cluster, looking: Semaphore::new(LOOKING), telemetry }
+    pub fn new(cluster: Arc<Cluster>, announcer: Announcer, telemetry: Arc<Telemetry>) -> Self {
+        Self { cluster, announcer, looking: Semaphore::new(LOOKING), telemetry }
     }
 
     /// A call of the entry of a rule.
@@ -55,8 +61,13 @@ impl Gate {
     }
 
     /// A call of the entry that sees approvals being written.
-    pub fn approvals(&self, body: &[u8]) -> Result<Vec<u8>, Unanswered> {
-        self.counted(self.decide_approvals(body))
+    pub async fn approvals(&self, body: &[u8]) -> Result<Vec<u8>, Unanswered> {
+        self.counted(self.decide_approvals(body).await)
+    }
+
+    /// A call of the entry that sees rules, teams and definitions being changed.
+    pub async fn loosen(&self, body: &[u8]) -> Result<Vec<u8>, Unanswered> {
+        self.counted(self.decide_loosen(body).await)
     }
 
     fn counted(&self, outcome: Result<Vec<u8>, Unanswered>) -> Result<Vec<u8>, Unanswered> {
@@ -82,44 +93,84 @@ impl Gate {
         if matches!(loaded.rules.called(called), Err(NoDecision::UnknownRule(_))) {
             loaded = self.cluster.rules.renewed(NEWS).await?;
         }
-        let rules = &loaded.rules;
         if review.operation == Operation::Update {
-            return self.decide_claim(rules.called(called)?, &review);
+            return self.decide_claim(loaded.rules.called(called)?, &review);
         }
         let request = convert::deletion(&review)?;
-        let needs = needs(&request, called, rules)?;
-
-        let cached = Facts { namespace: self.cluster.cached_namespace(&needs.namespace), ..Facts::default() };
-        let mut decision = decide(&request, &needs, rules, &cached, Timestamp::now());
-        // What the cache refuses may still follow from a deletion that was admitted: only now is that worth a look.
-        if decision.because == Because::Unapproved
-            && let Some(facts) = self.live_facts(&needs, cached).await
-        {
-            decision = decide(&request, &needs, rules, &facts, Timestamp::now());
+        loop {
+            let needs = needs(&request, called, &loaded.rules)?;
+            let cached = Facts { namespace: self.cluster.cached_namespace(&needs.namespace), ..Facts::default() };
+            let decision = self.decided(&request, &needs, &loaded.rules, cached).await;
+            // A person or a key may have left a team, or an approval been revoked: what lets pass is known for certain.
+            let approved = matches!(decision.because, Because::Approved(_));
+            if approved && loaded.age() > FRESH {
+                drop((decision, needs));
+                loaded = self.fresh().await?;
+                continue;
+            }
+            self.announce(called, &review, &request, &decision).await;
+            return Ok(answer(&review.uid, &review.resource, &request, &decision).to_json());
         }
-
-        self.announce(called, &request, &decision, review.dry_run);
-        Ok(answer(&review, &request, &decision).to_json())
     }
 
-    /// Facts worth asking the API server for, if there are any.
-    async fn live_facts(&self, needs: &Needs<'_>, cached: Facts) -> Option<Facts> {
-        let look =
-            !needs.namespace.is_empty() && (needs.live_namespace || self.cluster.may_be_terminating(&needs.namespace));
-        if !look && needs.owners.is_empty() {
-            return None;
+    /// Rules and teams as they are now.
+    async fn fresh(&self) -> Result<Arc<Loaded>, NotLoaded> {
+        let loaded = self.cluster.rules.renewed(NEWS).await?;
+        if loaded.age() > FRESH { Err(NotLoaded::Stale(loaded.age().as_secs())) } else { Ok(loaded) }
+    }
+
+    /// Decides by what is at hand, and before refusing by what the API server knows.
+    async fn decided<'r>(
+        &self,
+        request: &Request<'_>,
+        needs: &Needs<'r>,
+        rules: &'r Rules,
+        cached: Facts,
+    ) -> Decision<'r> {
+        let decision = decide(request, needs, rules, &cached, Timestamp::now());
+        if decision.because != Because::Unapproved {
+            return decision;
         }
+        let facts = self.live_facts(request, needs, cached).await;
+        decide(request, needs, rules, &facts, Timestamp::now())
+    }
+
+    async fn live_facts(&self, request: &Request<'_>, needs: &Needs<'_>, cached: Facts) -> Facts {
         let _place = self.looking.acquire().await;
+        let cluster = &self.cluster;
         let namespace = async {
-            let live = if look { self.cluster.live_namespace(&needs.namespace).await } else { None };
-            live.or(cached.namespace)
+            let live = if needs.namespace.is_empty() { None } else { cluster.live_namespace(&needs.namespace).await };
+            let Some((fact, subject)) = live else { return (cached.namespace, None, Ok(Vec::new())) };
+            let approval = cluster.approval(request.action, &subject).await;
+            (Some(fact), Some(subject), approval)
         };
-        let owners = needs.owners.iter().map(|owner| self.cluster.owner(owner, &needs.namespace));
-        let (namespace, owners) = tokio::join!(namespace, futures::future::join_all(owners));
-        Some(Facts { namespace, owners })
+        let owners = needs.owners.iter().map(|owner| cluster.owner(owner, &needs.namespace));
+        let (namespace, owners, approval, epoch) = tokio::join!(
+            namespace,
+            futures::future::join_all(owners),
+            cluster.approval(request.action, &request.subject),
+            cluster.epoch()
+        );
+        let (namespace, contents, namespace_approval) = namespace;
+        let mut unknown = Vec::new();
+        let mut known = |said: Result<Vec<Statement>, String>| {
+            said.unwrap_or_else(|reason| {
+                unknown.push(reason);
+                Vec::new()
+            })
+        };
+        let beside = Beside { approval: known(approval), namespace_approval: known(namespace_approval) };
+        unknown.dedup();
+        Facts { namespace, owners, contents, beside, proposed: cached.proposed, epoch, unknown }
     }
 
-    fn announce(&self, called: &str, request: &Request, decision: &Decision, dry_run: bool) {
+    async fn announce<O>(
+        &self,
+        called: &str,
+        review: &review::Request<'_, O>,
+        request: &Request<'_>,
+        decision: &Decision<'_>,
+    ) {
         let subject = &request.subject;
         Decided {
             request: request_id(request),
@@ -133,64 +184,52 @@ impl Gate {
             requester: request.requester.name,
             verdict: decision.verdict,
             because: reason(&decision.because),
-            dry_run,
-        }
-        .emit(&self.telemetry);
-    }
-
-    fn decide_approvals(&self, body: &[u8]) -> Result<Vec<u8>, Unanswered> {
-        let review: RawRequest = review::read(body)?;
-        if review.operation != Operation::Update {
-            return Err(Malformed::OtherOperation("UPDATE").into());
-        }
-        let new = review.object.ok_or(Malformed::Missing("object"))?;
-        let old = review.old_object.ok_or(Malformed::Missing("oldObject"))?;
-        let unreadable = |_| Malformed::Missing("object with metadata");
-        let other_changes = review::other_changes(old, new).map_err(unreadable)?;
-        let (new, old) = (convert::object(new)?, convert::object(old)?);
-        let subject = convert::subject(&review.resource, &new.metadata)?;
-        let loaded = self.cluster.rules.current()?;
-        let write = Presenting {
-            before: convert::presented_before(&old.metadata),
-            subresource: &review.sub_resource,
-            terminating: new.metadata.deletion_timestamp.is_some(),
-            field_manager: review.options.as_ref().map_or("", |options| &options.field_manager),
-            other_changes,
-            requester: convert::requester(&review.user_info),
-            subject,
-        };
-        let refused =
-            check_presented(&write, &loaded.rules, Timestamp::now()).err().map(|error| printable(&error.to_string()));
-        let subject = &write.subject;
-        Presented {
-            kind: subject.kind(),
-            namespace: &subject.namespace,
-            name: &subject.name,
-            uid: &subject.uid,
-            approver: write.requester.name,
-            refused: refused.clone(),
+            broke_glass: &decision.broke_glass,
             dry_run: review.dry_run,
         }
         .emit(&self.telemetry);
-        let answer = Answer {
-            uid: &review.uid,
-            denied: refused.map(|reason| Denied {
-                message: format!(
-                    "tagout: this approval of {} {:?} is not accepted: {reason}",
-                    subject.kind(),
-                    subject.name
-                ),
-                group: &review.resource.group,
-                resource: &review.resource.resource,
-                name: &subject.name,
-                object_uid: &subject.uid,
-                causes: vec![Cause { reason: "ApprovalNotAccepted", message: reason }],
-            }),
-            warnings: Vec::new(),
-            audit: BTreeMap::new(),
-        };
-        Ok(answer.to_json())
+        if let Some((reason, note)) = worth_an_event(request, decision).filter(|_| !review.dry_run) {
+            let resource = &review.resource;
+            let object = Announced {
+                group: resource.group.to_string(),
+                version: resource.version.to_string(),
+                kind: review.kind.kind.to_string(),
+                plural: resource.resource.to_string(),
+                namespace: subject.namespace.to_string(),
+                name: subject.name.to_string(),
+                uid: subject.uid.to_string(),
+            };
+            // What passes is gone a moment later.
+            let seen = decision.verdict == Verdict::Allow;
+            if seen && !self.announcer.stands(&object).await {
+                return;
+            }
+            self.announcer.announce(Announcement { object, reason, action: request.action.as_str(), note, seen });
+        }
     }
+}
+
+/// What people should find with the object: that it was asked for, or that somebody broke glass.
+fn worth_an_event(request: &Request, decision: &Decision) -> Option<(&'static str, String)> {
+    let id = request_id(request);
+    let action = request.action.as_str();
+    // Names last and cut: an Event's note is 1 kB.
+    let requester: String = printable(request.requester.name).chars().take(256).collect();
+    if !decision.broke_glass.is_empty() {
+        let people: String = printable(&decision.broke_glass.join(", ")).chars().take(256).collect();
+        return Some((
+            "BreakGlass",
+            format!("{action} was let pass in an emergency by {people} alone. Request: {id} by {requester}"),
+        ));
+    }
+    (decision.verdict == Verdict::Deny).then(|| {
+        let change = request.change.as_ref().map(|change| format!("newSpec {}. ", change.new_spec)).unwrap_or_default();
+        let note = format!(
+            "{action} was refused: it needs a person's approval. Look at it with kubectl tagout review {id}. \
+             {change}Request: {id} by {requester}"
+        );
+        ("ApprovalRequired", note)
+    })
 }
 
 /// The kind as a rule names it: labels of metrics never come from a review.
@@ -203,12 +242,12 @@ fn label<'r>(rules: &[&'r Rule], subject: &Subject) -> &'r str {
         .unwrap_or("other")
 }
 
-fn answer<'a>(review: &'a MetadataRequest, request: &'a Request, decision: &Decision) -> Answer<'a> {
+fn answer<'a>(uid: &'a str, resource: &'a Resource, request: &'a Request, decision: &Decision) -> Answer<'a> {
     let subject = &request.subject;
     let denied = (decision.verdict == Verdict::Deny).then(|| Denied {
         message: denial(request, decision),
-        group: &review.resource.group,
-        resource: &review.resource.resource,
+        group: &resource.group,
+        resource: &resource.resource,
         name: &subject.name,
         object_uid: &subject.uid,
         causes: causes(decision),
@@ -219,7 +258,10 @@ fn answer<'a>(review: &'a MetadataRequest, request: &'a Request, decision: &Deci
         audit.insert("request", request_id(request));
         audit.insert("rules", names(decision));
     }
-    Answer { uid: &review.uid, denied, warnings: warning(request, decision).into_iter().collect(), audit }
+    if !decision.broke_glass.is_empty() {
+        audit.insert("break-glass", decision.broke_glass.join(","));
+    }
+    Answer { uid, denied, warnings: warning(request, decision).into_iter().collect(), audit }
 }
 
 /// For machines: one cause for each rule that refuses.

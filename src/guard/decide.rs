@@ -1,12 +1,14 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::approval::{Flaw, Occasion, Valid, valid_statements};
+use super::approval::{Flaw, Occasion, Proven, prove, valid_statements};
+use super::evidence::{Beside, Epoch, Source, sources};
 use super::needs::{Candidate, Needs, Request, Subject};
 use super::quorum::{Missing, missing};
 use super::{Rule, Rules};
-use crate::api::{APPROVAL, Action, Mode, Statement, StatementError, read_statements};
+use crate::api::{APPROVAL, Action, Mode, Scope, Statement, StatementError};
 
 /// What was read from the API server for one decision.
 #[derive(Debug, Default)]
@@ -15,6 +17,15 @@ pub struct Facts {
     pub namespace: Option<NamespaceFact>,
     /// The owners that [`Needs::owners`] asks for. Empty: not looked up yet, which is never a reason to allow.
     pub owners: Vec<OwnerFact>,
+    /// The namespace itself, with what it presents. Empty: not looked up yet.
+    pub contents: Option<Subject<'static>>,
+    /// What is said elsewhere. Empty: not looked up yet.
+    pub beside: Beside,
+    /// Statements that come with the change itself: nobody checked who wrote them, so only signatures count.
+    pub proposed: Vec<Statement>,
+    pub epoch: Epoch,
+    /// What could not be looked up, with the reason.
+    pub unknown: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,10 +39,18 @@ pub enum OwnerFact {
     /// No such object, or one with another UID.
     Gone,
     Alive,
-    /// Its deletion was admitted at this moment and is under way.
-    Terminating(Box<Subject<'static>>, Timestamp),
+    Terminating(Box<GoingOwner>),
     /// It could not be read, with the reason.
     Unknown(String),
+}
+
+/// An owner whose deletion was admitted and is under way.
+#[derive(Debug)]
+pub struct GoingOwner {
+    pub subject: Subject<'static>,
+    pub since: Timestamp,
+    /// What the `Approval` for its deletion says.
+    pub approval: Vec<Statement>,
 }
 
 impl OwnerFact {
@@ -54,8 +73,10 @@ pub struct Decision<'r> {
     pub unreadable: Option<StatementError>,
     /// Statements are written on the object, and nobody ever checked who wrote them.
     pub unpresented: bool,
-    /// Owners that could not be looked at, with the reason.
-    pub unknown_owners: Vec<String>,
+    /// What could not be looked at, with the reason.
+    pub unknown: Vec<String>,
+    /// Who passed a rule alone, in an emergency.
+    pub broke_glass: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,32 +148,40 @@ pub fn decide<'r>(
         flaws: Vec::new(),
         unreadable: None,
         unpresented: false,
-        unknown_owners: facts.owners.iter().filter_map(OwnerFact::unknown).collect(),
+        unknown: facts.owners.iter().filter_map(OwnerFact::unknown).chain(facts.unknown.iter().cloned()).collect(),
+        broke_glass: Vec::new(),
     };
     if decision.because != Because::NotCovered || covering.is_empty() {
         return decision;
     }
 
-    let statements = presented(&request.subject).unwrap_or_else(|error| {
-        decision.unreadable = Some(error);
-        Vec::new()
+    let subject = &request.subject;
+    let (mut sources, error) = sources(subject, &facts.beside, facts.contents.as_ref());
+    sources.push(Source {
+        statements: Cow::Borrowed(&facts.proposed),
+        about: subject,
+        scope: Scope::Object,
+        checked: false,
     });
-    decision.unpresented = request.subject.statements.is_some() && !request.subject.labels.contains_key(APPROVAL);
+    decision.unreadable = error;
+    decision.unpresented = subject.statements.is_some() && !subject.labels.contains_key(APPROVAL);
     let occasion = Occasion {
         action: request.action,
-        subject: &request.subject,
         requester: Some(request.requester.name),
+        new_spec: request.change.as_ref().map(|change| change.new_spec.as_str()),
+        epoch: &facts.epoch,
         rules,
         at: now,
     };
+    let proven = prove(&sources, &occasion);
     let mut approvers = Vec::new();
     let mut all_approved = true;
     for candidate in covering {
         let rule = candidate.rule;
-        let Valid { people, flaws } = valid_statements(&statements, &occasion, rule);
-        let missing = missing(&rule.require, &people);
-        if missing.is_empty() {
-            approvers.extend(people.into_iter().map(|person| person.name.to_owned()));
+        let judged = judge(&proven, &occasion, rule);
+        if judged.missing.is_empty() {
+            approvers.extend(judged.people);
+            decision.broke_glass.extend(judged.broke_glass.filter(|_| rule.mode == Mode::Enforce));
         } else if let Some(people) = approved_owner(request, rule, rules, facts, now) {
             approvers.extend(people);
         } else {
@@ -161,9 +190,15 @@ pub fn decide<'r>(
                 decision.verdict = decision.verdict.max(Verdict::from(rule.mode));
                 all_approved = false;
             }
-            decision.flaws.extend(flaws.into_iter().map(|(statement, flaw)| (statement.clone(), flaw)));
-            add_unmet(&mut decision.unmet, rule, missing);
+            decision.flaws.extend(judged.flaws);
+            add_unmet(&mut decision.unmet, rule, judged.missing);
         }
+    }
+    decision.broke_glass.sort();
+    decision.broke_glass.dedup();
+    // Nobody has broken what still holds.
+    if decision.verdict == Verdict::Deny {
+        decision.broke_glass.clear();
     }
     decision.unmet.sort_by(|a, b| (b.mode, &a.rules[0].name).cmp(&(a.mode, &b.rules[0].name)));
     decision.flaws.dedup();
@@ -182,6 +217,29 @@ fn consequence(request: &Request, facts: &Facts) -> Option<Because> {
     going.then_some(Because::NamespaceTerminating)
 }
 
+/// What one rule finds in the statements.
+struct Judged<'r> {
+    people: Vec<String>,
+    broke_glass: Option<String>,
+    missing: Vec<Missing<'r>>,
+    flaws: Vec<(Statement, Flaw)>,
+}
+
+fn judge<'r>(proven: &[Proven], occasion: &Occasion, rule: &'r Rule) -> Judged<'r> {
+    let valid = valid_statements(proven, occasion, rule);
+    let missing = missing(&rule.require, &valid.people);
+    let people = valid.people.iter().map(|person| person.name.to_owned()).collect();
+    let flaws = valid.flaws.into_iter().map(|(statement, flaw)| (statement.clone(), flaw)).collect();
+    match valid.broke_glass {
+        // Nobody breaks what stands open.
+        Some(person) if !missing.is_empty() => {
+            let person = person.to_owned();
+            Judged { people: vec![person.clone()], broke_glass: Some(person), missing: Vec::new(), flaws }
+        }
+        _ => Judged { people, broke_glass: None, missing, flaws },
+    }
+}
+
 /// The people who approved the deletion of all owners, where that takes this dependent along under this rule.
 ///
 /// An owner that the rule does not cover, or that was deleted without what the rule asks, opens nothing: otherwise
@@ -195,30 +253,29 @@ fn approved_owner(request: &Request, rule: &Rule, rules: &Rules, facts: &Facts, 
     }
     let mut approvers = Vec::new();
     for owner in &facts.owners {
-        let OwnerFact::Terminating(owner, since) = owner else { return None };
-        let older = request.subject.created.is_none_or(|created| owner.created.is_none_or(|made| created < made));
-        if owner.namespace != request.subject.namespace || !rule.covers(owner) || older {
+        let OwnerFact::Terminating(owner) = owner else { return None };
+        let GoingOwner { subject, since, approval } = &**owner;
+        let older = request.subject.created.is_none_or(|created| subject.created.is_none_or(|made| created < made));
+        if subject.namespace != request.subject.namespace || !rule.covers(subject) || older {
             return None;
         }
-        let statements = presented(owner).ok()?;
+        let beside = Beside { approval: approval.clone(), namespace_approval: facts.beside.namespace_approval.clone() };
+        let (mut sources, _) = sources(subject, &beside, facts.contents.as_ref());
+        // What was said afterwards did not let it be deleted.
+        for source in &mut sources {
+            source.statements.to_mut().retain(|statement| statement.approved_at <= *since);
+        }
         for at in [*since, now] {
-            let occasion = Occasion { action: Action::Delete, subject: owner, requester: None, rules, at };
-            let people = valid_statements(&statements, &occasion, rule).people;
-            if !missing(&rule.require, &people).is_empty() {
+            let occasion =
+                Occasion { action: Action::Delete, requester: None, new_spec: None, epoch: &facts.epoch, rules, at };
+            let judged = judge(&prove(&sources, &occasion), &occasion, rule);
+            if !judged.missing.is_empty() {
                 return None;
             }
-            approvers.extend(people.into_iter().map(|person| person.name.to_owned()));
+            approvers.extend(judged.people);
         }
     }
     Some(approvers)
-}
-
-/// The statements that count: without the label nobody ever checked who wrote them.
-fn presented(subject: &Subject) -> Result<Vec<Statement>, StatementError> {
-    match subject.statements.as_deref().filter(|_| subject.labels.contains_key(APPROVAL)) {
-        Some(text) => read_statements(text),
-        None => Ok(Vec::new()),
-    }
 }
 
 fn in_namespace(candidate: &Candidate, request: &Request, facts: &Facts) -> bool {
@@ -237,7 +294,10 @@ fn in_namespace(candidate: &Candidate, request: &Request, facts: &Facts) -> bool
 
 fn add_unmet<'r>(unmet: &mut Vec<Unmet<'r>>, rule: &'r Rule, missing: Vec<Missing<'r>>) {
     let alike = |other: &&mut Unmet| {
-        other.mode == rule.mode && other.missing == missing && other.rules[0].conditional == rule.conditional
+        let first = other.rules[0];
+        other.mode == rule.mode
+            && other.missing == missing
+            && (first.conditional, first.proof) == (rule.conditional, rule.proof)
     };
     match unmet.iter_mut().find(alike) {
         Some(same) => same.rules.push(rule),
@@ -247,12 +307,10 @@ fn add_unmet<'r>(unmet: &mut Vec<Unmet<'r>>, rule: &'r Rule, missing: Vec<Missin
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use serde_json::json;
 
     use super::*;
-    use crate::guard::{Owner, Requester, needs};
+    use crate::guard::{Owner, Requester, Team, needs};
 
     const NOW: Timestamp = Timestamp::constant(1_795_255_200, 0);
     const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
@@ -264,7 +322,7 @@ mod tests {
         let team = serde_json::from_value(json!({"groups": [], "members": [{"user": "alice"}]})).unwrap();
         Rules {
             rules: [("r".to_owned(), Rule::read("r", &serde_json::from_value(spec).unwrap()))].into(),
-            teams: [("sre".to_owned(), team)].into(),
+            teams: [("sre".to_owned(), Team::read(team))].into(),
             cluster: "c".into(),
             own_namespace: "tagout-system".into(),
         }
@@ -272,7 +330,7 @@ mod tests {
 
     fn approved(uid: &str) -> Subject<'static> {
         let statement = json!([{"action": "Delete", "uid": uid, "resource": "deployments.apps", "namespace": "n",
-            "name": "d", "cluster": "c", "approver": "alice", "team": "sre",
+            "name": "d", "cluster": "c", "epoch": "e", "approver": "alice", "team": "sre",
             "approvedAt": NOW.to_string(), "expires": (NOW + jiff::SignedDuration::from_mins(5)).to_string()}]);
         Subject {
             group: "apps".into(),
@@ -301,14 +359,20 @@ mod tests {
             subject: Subject { statements: None, uid: "dependent".into(), ..approved("owner") },
             owners: owners.iter().map(owner).collect(),
             terminating: false,
+            change: None,
             requester: Requester { name: COLLECTOR, groups: &[] },
         };
         let needs = needs(&request, "r", rules).unwrap();
-        decide(&request, &needs, rules, &Facts { namespace: None, owners }, NOW).verdict
+        decide(&request, &needs, rules, &Facts { owners, epoch: Epoch::Current("e".into()), ..Facts::default() }, NOW)
+            .verdict
+    }
+
+    fn going_since(subject: Subject<'static>, since: Timestamp) -> OwnerFact {
+        OwnerFact::Terminating(Box::new(GoingOwner { subject, since, approval: Vec::new() }))
     }
 
     fn going() -> OwnerFact {
-        OwnerFact::Terminating(Box::new(approved("owner")), NOW)
+        going_since(approved("owner"), NOW)
     }
 
     #[test]
@@ -328,9 +392,9 @@ mod tests {
     #[test]
     fn an_owner_without_its_own_approval_opens_nothing() {
         let unapproved = Subject { statements: None, ..approved("owner") };
-        let late = OwnerFact::Terminating(Box::new(approved("owner")), NOW + jiff::SignedDuration::from_hours(1));
+        let late = going_since(approved("owner"), NOW + jiff::SignedDuration::from_hours(1));
         let rules = rules(&json!({}));
-        assert_eq!(dependent(&rules, vec![OwnerFact::Terminating(Box::new(unapproved), NOW)]), Verdict::Deny);
+        assert_eq!(dependent(&rules, vec![going_since(unapproved, NOW)]), Verdict::Deny);
         assert_eq!(dependent(&rules, vec![late]), Verdict::Deny);
     }
 
@@ -339,7 +403,7 @@ mod tests {
         let young = Subject { created: Some(NOW), ..approved("owner") };
         let unknown = Subject { created: None, ..approved("owner") };
         for owner in [young, unknown] {
-            let owner = OwnerFact::Terminating(Box::new(owner), NOW);
+            let owner = going_since(owner, NOW);
             assert_eq!(dependent(&rules(&json!({})), vec![owner]), Verdict::Deny);
         }
     }
@@ -355,7 +419,7 @@ mod tests {
         let expired =
             expired.replace(&format!("\"approvedAt\":\"{NOW}\""), &format!("\"approvedAt\":\"{long_since}\""));
         owner.statements = Some(expired.into());
-        let owner = OwnerFact::Terminating(Box::new(owner), long_since);
+        let owner = going_since(owner, long_since);
         assert_eq!(dependent(&rules(&json!({})), vec![owner]), Verdict::Deny);
     }
 

@@ -1,12 +1,14 @@
 //! The words in which people are told. The first line is the same on every retry of a request.
 
+use std::collections::BTreeSet;
+
 use sha2::{Digest, Sha256};
 
 use super::approval::Flaw;
 use super::decide::{Decision, Unmet};
 use super::needs::Request;
 use super::quorum::Missing;
-use crate::api::{Mode, printable, quoted};
+use crate::api::{DELETED, GROUP, Mode, Proof, printable, quoted};
 
 /// Flaws beyond these are counted, not spelled out: an annotation may hold dozens of statements.
 const MAX_FLAWS: usize = 5;
@@ -19,12 +21,24 @@ pub fn denial(request: &Request, decision: &Decision) -> String {
     let mut lines = vec![first_line(request, decision)];
     lines.extend(explanations(request, decision));
     let named = format!("{}/{}", subject.kind(), subject.name);
-    // A name that cannot be shown as it is would name another object.
-    lines.push(if printable(&named) == named {
-        format!("A person must look at it and approve: kubectl tagout approve {}{namespace}", word(&named))
-    } else {
-        "A person must look at it and approve, with kubectl tagout approve.".to_owned()
-    });
+    let plain = printable(&named) == named;
+    match &request.change {
+        Some(change) if change.new_spec != DELETED && subject.group != GROUP => lines.push(format!(
+            "A person must look at it and approve: kubectl tagout approve {} --new-spec={}",
+            word(&named),
+            change.new_spec
+        )),
+        Some(change) if change.new_spec != DELETED => lines.push(format!(
+            "A person must look at it and approve: kubectl tagout approve -f FILE, with the file of this change (newSpec \
+             {})",
+            change.new_spec
+        )),
+        // A name that cannot be shown as it is would name another object.
+        _ if plain => {
+            lines.push(format!("A person must look at it and approve: kubectl tagout approve {}{namespace}", word(&named)));
+        }
+        _ => lines.push("A person must look at it and approve, with kubectl tagout approve.".to_owned()),
+    }
     lines.push("Stop here and hand this to a person. Do not look for another way to remove it.".to_owned());
     // Names in them were written by anyone.
     lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
@@ -52,7 +66,8 @@ pub fn warning(request: &Request, decision: &Decision) -> Option<String> {
 /// The same for the same action on the same object by the same requester, however often it is asked.
 pub fn request_id(request: &Request) -> String {
     let mut hash = Sha256::new();
-    for part in [request.action.as_str(), &request.subject.uid, request.requester.name] {
+    let change = request.change.as_ref().map_or("", |change| &change.new_spec);
+    for part in [request.action.as_str(), &request.subject.uid, request.requester.name, change] {
         hash.update(part.len().to_le_bytes());
         hash.update(part);
     }
@@ -67,8 +82,15 @@ fn what(request: &Request) -> String {
 }
 
 fn needed(unmet: &[&Unmet]) -> String {
-    let parts: Vec<_> = unmet.iter().map(|unmet| format!("needs {}{}", all(&unmet.missing), by_rules(unmet))).collect();
-    parts.join(", and ")
+    let part = |unmet: &&Unmet| {
+        let proof = match unmet.rules[0].proof {
+            Proof::Identity => "",
+            Proof::Signature => ", signed",
+            Proof::HardwareKey => ", signed with a hardware key",
+        };
+        format!("needs {}{proof}{}", all(&unmet.missing), by_rules(unmet))
+    };
+    unmet.iter().map(part).collect::<Vec<_>>().join(", and ")
 }
 
 fn all(missing: &[Missing]) -> String {
@@ -89,25 +111,34 @@ fn by_rules(unmet: &Unmet) -> String {
 
 fn explanations(request: &Request, decision: &Decision) -> Vec<String> {
     let mut lines = Vec::new();
+    let loosened: Vec<_> = request.change.iter().flat_map(|change| &change.loosened).collect();
+    lines.extend(loosened.iter().take(MAX_FLAWS).map(|change| format!("It would be weaker: {change}.")));
+    if let Some(more) = loosened.len().checked_sub(MAX_FLAWS).filter(|more| *more > 0) {
+        lines.push(format!("It would be weaker in {more} more ways."));
+    }
     if let Some(error) = &decision.unreadable {
         lines.push(format!("The approval on it does not count: {error}."));
     }
     if decision.unpresented {
         lines.push("The approval on it does not count: nobody was seen to give it. It must be given anew.".to_owned());
     }
-    for (statement, flaw) in decision.flaws.iter().take(MAX_FLAWS) {
+    // Alike is said once.
+    let mut said = BTreeSet::new();
+    for (statement, flaw) in &decision.flaws {
         // Anyone may write a statement that is worth nothing anyway; then nobody has checked in whose name.
         let by = match flaw {
             Flaw::OtherObject(_) | Flaw::OtherName(_) | Flaw::OtherCluster | Flaw::Expired(_) => String::new(),
             _ => format!(" by {}", quoted(&statement.approver)),
         };
-        lines.push(format!("An approval{by} does not count: {flaw}."));
+        said.insert(format!("An approval{by} does not count: {flaw}."));
     }
-    if let Some(more) = decision.flaws.len().checked_sub(MAX_FLAWS).filter(|more| *more > 0) {
-        lines.push(format!("{more} more approvals on it do not count either."));
+    let more = said.len().saturating_sub(MAX_FLAWS);
+    lines.extend(said.into_iter().take(MAX_FLAWS));
+    if more > 0 {
+        lines.push(format!("{more} more approvals of it do not count either."));
     }
-    for reason in &decision.unknown_owners {
-        lines.push(format!("An owner could not be looked at: {reason}."));
+    for reason in &decision.unknown {
+        lines.push(format!("Something could not be looked at: {reason}."));
     }
     if request.by_garbage_collector() {
         lines.push(

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::ephemeral::is_ephemeral;
 use super::{Rule, Rules};
-use crate::api::{Action, SYSTEM_PREFIX, Statement, kind_name};
+use crate::api::{Action, Statement, kind_name};
 
 /// One request for one action on one object.
 #[derive(Debug, Clone)]
@@ -17,7 +17,18 @@ pub struct Request<'a> {
     pub owners: Vec<Owner>,
     /// Whether an earlier deletion was admitted and is under way.
     pub terminating: bool,
+    /// Of a loosening, what it is.
+    pub change: Option<Change>,
     pub requester: Requester<'a>,
+}
+
+/// How a rule, team or definition is changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The hash of the new spec, or that there is none any more.
+    pub new_spec: String,
+    /// Where it is weaker, in words.
+    pub loosened: Vec<String>,
 }
 
 /// What rules and statements say something about: an object, without its contents.
@@ -61,8 +72,6 @@ pub struct Needs<'r> {
     pub candidates: Vec<Candidate<'r>>,
     /// The namespace's labels; a cache may tell them. Empty: there is none to look at.
     pub namespace: String,
-    /// Whether, before refusing, the namespace must be read live: controllers act on news that a cache may not have.
-    pub live_namespace: bool,
     /// Owners to read live before refusing: an approved owner's deletion takes its dependents along.
     pub owners: Vec<Owner>,
 }
@@ -131,7 +140,6 @@ pub fn needs<'r>(request: &Request, called: &str, rules: &'r Rules) -> Result<Ne
     Ok(Needs {
         candidates,
         namespace: subject.namespace.to_string(),
-        live_namespace: request.requester.name.starts_with(SYSTEM_PREFIX),
         owners: if few_owners { request.owners.clone() } else { Vec::new() },
     })
 }

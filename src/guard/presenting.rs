@@ -1,25 +1,46 @@
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
 use super::approval::CLOCK_SKEW;
+use super::evidence::Epoch;
 use super::needs::Requester;
+use super::proof::{SignatureFault, Signed};
 use super::{Rules, Subject};
-use crate::api::{APPROVAL_MANAGER, MAX_VALID_FOR, SYSTEM_PREFIX, Statement, StatementError, read_statements};
+use crate::api::{
+    APPROVAL_MANAGER, MAX_VALID_FOR, SYSTEM_PREFIX, Scope, Statement, StatementError, Unsignable, quoted,
+    read_statements,
+};
 
-/// A write after which an object presents statements that it did not present before.
+/// A write after which statements stand somewhere that did not stand there before.
 #[derive(Debug)]
 pub struct Presenting<'a> {
     /// The object as it will be.
     pub subject: Subject<'a>,
-    /// What the object said before, if it presented it: that was checked when it was written.
-    pub before: Option<&'a str>,
-    pub subresource: &'a str,
+    pub place: Place<'a>,
     pub field_manager: &'a str,
-    /// Whether the object's deletion is under way.
-    pub terminating: bool,
-    /// Where else the write changes the object.
-    pub other_changes: Vec<String>,
     pub requester: Requester<'a>,
+}
+
+/// Where statements are written.
+#[derive(Debug)]
+pub enum Place<'a> {
+    /// In the annotation of the object that they are about.
+    OnObject {
+        /// What the object said before, if it presented it: that was checked when it was written.
+        before: Option<&'a str>,
+        subresource: &'a str,
+        /// Whether the object's deletion is under way.
+        terminating: bool,
+        /// Where else the write changes the object.
+        other_changes: Vec<String>,
+    },
+    /// In an `Approval`, which holds nothing else.
+    Approval {
+        /// The name for which the client asked.
+        asked: &'a str,
+        before: Vec<Statement>,
+        now: Vec<Statement>,
+    },
 }
 
 /// Why a statement may not be presented. One name for each check.
@@ -38,60 +59,146 @@ pub enum PresentingError {
              approve`. If this restores an earlier state, take the label tagout.dev/approval off first"
     )]
     ChangesMore(String),
-    #[error("the statement names {named} as its approver and you are {caller}; approve in your own name")]
+    #[error("an Approval holds what is said of one action on one object, and is named {0} for this one")]
+    OtherApproval(String),
+    #[error(
+        "this is not the Approval that was sent: something in the cluster changes what people write; ask an administrator"
+    )]
+    Renamed,
+    #[error("the statement names {} as its approver and you are {caller}; approve in your own name", quoted(.named))]
     OtherPerson { named: String, caller: String },
     #[error("{0} is an account of a machine, and only a person approves; use an account that is yours alone")]
     NotAPerson(String),
-    #[error("there is no team {0}; see `kubectl get approverteams`")]
+    #[error("there is no team {}; see `kubectl get approverteams`", quoted(.0))]
     NoSuchTeam(String),
     #[error("you are not in team {0}; ask one of its people (kubectl get approverteam {0} -o yaml)")]
     NotInTeam(String),
     #[error("the statement names {0}, not this object")]
     OtherName(String),
+    #[error("only a Namespace has contents that can be approved")]
+    NoContents,
     #[error("the statement names another cluster")]
     OtherCluster,
+    #[error("{0}; write it without")]
+    Unsignable(Unsignable),
+    #[error("{0}; sign again with `kubectl tagout approve --sign`")]
+    Signature(SignatureFault),
+    #[error("a statement that breaks glass says why; give a reason")]
+    NoReason,
     #[error("the statement is dated {0}, which is not now; check this machine's clock and approve again")]
     NotNow(Timestamp),
     #[error("the statement is good for longer than {MAX_VALID_FOR:#}, the longest that is accepted")]
     TooLong,
+    #[error("the statement names a time (its epoch) that is over; approve again with `kubectl tagout approve`")]
+    EndedEpoch,
+    #[error("{0}; approve again in a few seconds")]
+    NoEpoch(String),
 }
 
-pub fn check_presented(write: &Presenting, rules: &Rules, now: Timestamp) -> Result<(), PresentingError> {
-    let statements = match write.subject.statements.as_deref() {
-        Some(text) => read_statements(text).map_err(PresentingError::Unreadable)?,
-        None => return Ok(()),
-    };
-    let before = write.before.and_then(|text| read_statements(text).ok()).unwrap_or_default();
-    // What is about another object or expired is worth nothing here: controllers copy annotations, backups and rollbacks
-    // restore them.
-    let mut new = statements
-        .iter()
-        .filter(|statement| {
-            statement.uid == write.subject.uid && statement.expires > now && !before.contains(statement)
-        })
-        .peekable();
-    if new.peek().is_some() {
+/// How far the clocks of two replicas may be apart, that run in one cluster.
+const REPLICAS_APART: SignedDuration = SignedDuration::from_secs(10);
+
+impl Presenting<'_> {
+    /// The statements in it that nobody has checked yet and that are worth something unsigned. Signed ones prove
+    /// themselves, whoever writes them.
+    fn unchecked(&self, now: Timestamp) -> Result<Vec<Statement>, PresentingError> {
+        match &self.place {
+            Place::OnObject { before, .. } => {
+                let Some(text) = self.subject.statements.as_deref() else { return Ok(Vec::new()) };
+                let written = read_statements(text);
+                if let Some(error) = written.error {
+                    return Err(PresentingError::Unreadable(error));
+                }
+                let before = before.map(read_statements).unwrap_or_default().readable;
+                // What is about another object or long expired is worth nothing here: controllers copy annotations,
+                // backups and rollbacks restore them. Not what expired just now: to a slower clock it has not.
+                let mut new = written.readable;
+                new.retain(|statement| {
+                    statement.uid == self.subject.uid
+                        && statement.signature.is_none()
+                        && now.duration_since(statement.expires) < REPLICAS_APART
+                        && !before.contains(statement)
+                });
+                Ok(new)
+            }
+            Place::Approval { before, now, .. } => {
+                let new = now.iter().filter(|one| one.signature.is_none() && !before.contains(one));
+                Ok(new.cloned().collect())
+            }
+        }
+    }
+
+    /// Whether there is anything to check for which the epoch must be known.
+    pub fn needs_epoch(&self, now: Timestamp) -> bool {
+        self.unchecked(now).is_ok_and(|new| !new.is_empty())
+    }
+}
+
+pub fn check_presented(
+    write: &Presenting,
+    rules: &Rules,
+    epoch: &Epoch,
+    now: Timestamp,
+) -> Result<(), PresentingError> {
+    if let Place::Approval { asked, now: statements, .. } = &write.place {
+        is_the_approval_for(statements, &write.subject.name)?;
+        is_named_by_its_writer(asked, &write.subject.name)?;
+    }
+    let new = write.unchecked(now)?;
+    if !new.is_empty() {
         is_an_act_of_its_own(write)?;
     }
-    new.try_for_each(|statement| {
+    new.iter().try_for_each(|statement| {
         is_the_callers(statement, write)?;
         is_by_a_person_of_the_team(statement, write, rules)?;
-        names_this_object(statement, &write.subject, rules)?;
-        has_sane_times(statement, now)
-    })
+        names_this_object(statement, write, rules)?;
+        can_be_read(statement)?;
+        has_sane_times(statement, now)?;
+        is_of_this_epoch(statement, epoch)
+    })?;
+    match &write.place {
+        Place::Approval { now: statements, .. } => is_no_junk(statements, now),
+        Place::OnObject { .. } => Ok(()),
+    }
+}
+
+fn is_the_approval_for(statements: &[Statement], name: &str) -> Result<(), PresentingError> {
+    let other = statements.iter().map(Statement::approval_name).find(|own| own != name);
+    other.map_or(Ok(()), |own| Err(PresentingError::OtherApproval(own)))
+}
+
+/// A policy that mutates could make an approval of one object one of another; the name that was asked for it cannot
+/// change.
+fn is_named_by_its_writer(asked: &str, name: &str) -> Result<(), PresentingError> {
+    if asked == name { Ok(()) } else { Err(PresentingError::Renamed) }
+}
+
+/// Who signs does not matter here, but an Approval is not kept from others by what never counts.
+fn is_no_junk(statements: &[Statement], now: Timestamp) -> Result<(), PresentingError> {
+    for statement in statements {
+        if statement.expires.duration_since(now) > MAX_VALID_FOR + CLOCK_SKEW {
+            return Err(PresentingError::TooLong);
+        }
+        if let Some(signature) = &statement.signature {
+            Signed::read(signature).map_err(PresentingError::Signature)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_an_act_of_its_own(write: &Presenting) -> Result<(), PresentingError> {
-    // An approval given afterwards would let what hangs on the object follow it.
-    if write.terminating {
-        return Err(PresentingError::TooLate);
-    }
-    if !write.subresource.is_empty() {
-        return Err(PresentingError::Subresource(write.subresource.to_owned()));
-    }
-    if !write.other_changes.is_empty() {
-        let some: Vec<_> = write.other_changes.iter().take(5).map(String::as_str).collect();
-        return Err(PresentingError::ChangesMore(some.join(", ")));
+    if let Place::OnObject { subresource, terminating, other_changes, .. } = &write.place {
+        // An approval given afterwards would let what hangs on the object follow it.
+        if *terminating {
+            return Err(PresentingError::TooLate);
+        }
+        if !subresource.is_empty() {
+            return Err(PresentingError::Subresource((*subresource).to_owned()));
+        }
+        if !other_changes.is_empty() {
+            let some: Vec<_> = other_changes.iter().take(5).map(String::as_str).collect();
+            return Err(PresentingError::ChangesMore(some.join(", ")));
+        }
     }
     if write.field_manager != APPROVAL_MANAGER {
         return Err(PresentingError::NotOnPurpose);
@@ -120,11 +227,28 @@ fn is_by_a_person_of_the_team(statement: &Statement, write: &Presenting, rules: 
     Err(PresentingError::NotInTeam(statement.team.clone()))
 }
 
-fn names_this_object(statement: &Statement, subject: &Subject, rules: &Rules) -> Result<(), PresentingError> {
+fn names_this_object(statement: &Statement, write: &Presenting, rules: &Rules) -> Result<(), PresentingError> {
     if statement.cluster != rules.cluster {
         return Err(PresentingError::OtherCluster);
     }
-    if subject.is_named_by(statement) { Ok(()) } else { Err(PresentingError::OtherName(statement.object())) }
+    if statement.scope == Scope::Contents && statement.resource != "namespaces" {
+        return Err(PresentingError::NoContents);
+    }
+    let named = matches!(write.place, Place::Approval { .. }) || write.subject.is_named_by(statement);
+    if named { Ok(()) } else { Err(PresentingError::OtherName(statement.object())) }
+}
+
+fn can_be_read(statement: &Statement) -> Result<(), PresentingError> {
+    statement.text().map_err(PresentingError::Unsignable)?;
+    if statement.break_glass && statement.reason.is_none() { Err(PresentingError::NoReason) } else { Ok(()) }
+}
+
+fn is_of_this_epoch(statement: &Statement, epoch: &Epoch) -> Result<(), PresentingError> {
+    match epoch {
+        Epoch::Current(current) if statement.epoch.as_ref() == Some(current) => Ok(()),
+        Epoch::Current(_) => Err(PresentingError::EndedEpoch),
+        Epoch::None(why) => Err(PresentingError::NoEpoch(why.clone())),
+    }
 }
 
 /// Ten minutes back: a person may read for a while between the question and the answer.
@@ -139,3 +263,7 @@ fn has_sane_times(statement: &Statement, now: Timestamp) -> Result<(), Presentin
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "presenting_tests.rs"]
+mod tests;

@@ -4,16 +4,15 @@ use jiff::SignedDuration;
 use kube::core::{Selector, SelectorExt};
 
 use super::needs::{NoDecision, Subject};
-use crate::api::{
-    Action, ApproverTeamSpec, Exception, MAX_VALID_FOR, Mode, ProtectionRuleSpec, Requirement, ResourceRule,
-};
+use super::team::Team;
+use crate::api::{Action, Exception, MAX_VALID_FOR, Mode, Proof, ProtectionRuleSpec, Requirement, ResourceRule};
 
 /// All rules in force and all teams as they were at one moment, read once and never changed.
 #[derive(Debug, Default)]
 pub struct Rules {
     /// By name. A rule that cannot be read stays here with the reason: it is not "no rule".
     pub rules: BTreeMap<String, Result<Rule, String>>,
-    pub teams: BTreeMap<String, ApproverTeamSpec>,
+    pub teams: BTreeMap<String, Team>,
     /// The UID of the kube-system namespace, which statements name.
     pub cluster: String,
     /// The namespace Tagout runs in, which no rule covers: a guard must not stand in the way of its own removal.
@@ -38,8 +37,17 @@ pub struct Rule {
     pub mode: Mode,
     pub actions: Vec<Action>,
     pub require: Vec<Requirement>,
+    pub proof: Proof,
+    pub require_verification: bool,
     pub separate_from_requester: bool,
     pub valid_for: SignedDuration,
+    /// The teams of which one person can pass the rule in an emergency.
+    pub break_glass: Vec<String>,
+    /// As it is written.
+    pub spec: ProtectionRuleSpec,
+    /// The teams by which somebody could meet it once, by the hash of their specs. Absent: nobody ever could, and
+    /// whoever sets Tagout up is still about to.
+    pub settled: Option<BTreeMap<String, String>>,
     /// Whether CEL conditions narrow it. Those only the API server can evaluate.
     pub conditional: bool,
     resources: Vec<ResourceRule>,
@@ -67,14 +75,24 @@ impl Rule {
             mode: spec.mode,
             actions: spec.actions.clone(),
             require: spec.approval.require.clone(),
+            proof: spec.approval.proof,
+            require_verification: spec.approval.require_verification,
             separate_from_requester: spec.approval.separate_from_requester,
             valid_for,
+            break_glass: spec.approval.break_glass.any_of.clone(),
+            spec: spec.clone(),
+            settled: None,
             conditional: !spec.match_conditions.is_empty(),
             resources: spec.resources.clone(),
             namespaces: selector(&spec.namespace_selector, "namespaceSelector")?,
             objects: selector(&spec.object_selector, "objectSelector")?,
             except: spec.except.clone(),
         })
+    }
+
+    /// The teams whose people it asks, those of an emergency too.
+    pub fn teams(&self) -> impl Iterator<Item = &str> {
+        self.require.iter().flat_map(|entry| &entry.any_of).chain(&self.break_glass).map(String::as_str)
     }
 
     /// Whether the rule names the kind.

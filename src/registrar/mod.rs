@@ -1,8 +1,12 @@
 //! Keeps the entries of all rules in force. Every replica does; the API server's `resourceVersion` decides who was
 //! first, and the second finds nothing left to do.
 
+mod epoch;
 mod register;
+mod settle;
+mod shared;
 mod status;
+mod sweep;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,8 +16,10 @@ use kube::Client;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::cluster::{Doorbell, within};
+use crate::cluster::{Doorbell, Record, within};
 use crate::telemetry::Telemetry;
+
+pub use epoch::Publisher;
 
 /// Where Tagout's Service is.
 #[derive(Debug, Clone)]
@@ -33,6 +39,10 @@ pub struct Registrar {
     written: HashMap<String, Instant>,
     /// Whether something was left for later, and when that is.
     look_again: Option<Duration>,
+    /// The record of a configuration that stands as it should and has no epoch yet.
+    without_epoch: watch::Sender<Option<Record>>,
+    /// When old Approvals were last looked for.
+    swept: Option<Instant>,
 }
 
 /// Looked at again at least this often, whatever the watches say.
@@ -47,7 +57,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 impl Registrar {
     pub fn new(client: Client, service: Service, telemetry: Arc<Telemetry>) -> Self {
         let (yielding, written) = (HashMap::new(), HashMap::new());
-        Self { client, service, telemetry, yielding, written, look_again: None }
+        let without_epoch = watch::Sender::new(None);
+        Self { client, service, telemetry, yielding, written, look_again: None, without_epoch, swept: None }
+    }
+
+    /// What begins an epoch when the registrar has put the shared entries in place.
+    pub fn publisher(&self, bell: Doorbell) -> Publisher {
+        Publisher::new(self.client.clone(), self.service.namespace.clone(), self.without_epoch.subscribe(), bell)
     }
 
     /// Works until the process ends. Says whether all entries have been looked at and Tagout is installed.

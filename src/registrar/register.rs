@@ -10,11 +10,12 @@ use kube::core::DeserializeGuard;
 use kube::{Api, CustomResourceExt, ResourceExt};
 use tracing::{info, warn};
 
-use super::status::{self, RuleState};
+use super::settle::Teams;
+use super::status::{self, Findings, RuleState};
 use super::{AFTER_ERROR, Registrar};
 use crate::api::{ApproverTeam, ProtectionRule};
 use crate::entries::{self, COMPILER, Origin, Place, SHARED};
-use crate::guard::Rule;
+use crate::guard::{Rule, Team};
 use crate::telemetry::Registered;
 
 /// During an upgrade replicas of two versions run; the older yields to the newer for the time an upgrade may take.
@@ -28,12 +29,13 @@ const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 type Configuration = ValidatingWebhookConfiguration;
 
 /// What one look at everything has found.
-struct Pass {
+pub(super) struct Pass {
     configurations: Api<Configuration>,
-    found: BTreeMap<String, Configuration>,
+    pub(super) found: BTreeMap<String, Configuration>,
     place: Place,
     /// Of the rules' definition, unless it is gone or going.
     definition: Option<ObjectMeta>,
+    epoch: Option<String>,
 }
 
 impl Registrar {
@@ -50,6 +52,7 @@ impl Registrar {
         let Some(shared) = found.get(SHARED) else {
             warn!("there is no ValidatingWebhookConfiguration {SHARED}, so nothing is guarded; install the chart");
             Registered { in_force: 0, rejected: 0 }.emit(&self.telemetry);
+            self.without_epoch.send_replace(None);
             self.say_not_installed().await?;
             return Ok(false);
         };
@@ -62,9 +65,11 @@ impl Registrar {
             owner_uid: shared.uid().unwrap_or_default(),
             definition_uid: definition.as_ref().and_then(|metadata| metadata.uid.clone()).unwrap_or_default(),
         };
-        self.register_shared(&configurations, shared, &place).await?;
+        // Rules are looked after whatever becomes of the record of the epoch.
+        let shared = self.register_shared(&configurations, &place).await;
+        let epoch = self.keep_on("the shared entries", shared).flatten();
 
-        let pass = Pass { configurations, found, place, definition };
+        let pass = Pass { configurations, found, place, definition, epoch };
         let named = if pass.definition.is_some() {
             self.register_rules(&pass).await?
         } else {
@@ -78,6 +83,8 @@ impl Registrar {
                 self.keep_on(rule, kept);
             }
         }
+        let swept = self.sweep_approvals().await;
+        self.keep_on("old Approvals", swept);
         Ok(true)
     }
 
@@ -85,8 +92,11 @@ impl Registrar {
     fn keep_on<T>(&mut self, what: &str, result: kube::Result<T>) -> Option<T> {
         result
             .inspect_err(|error| {
-                warn!(what, %error, "cannot be registered yet; trying again");
                 self.look_again = Some(AFTER_ERROR);
+                // Another replica was first.
+                if !matches!(error, kube::Error::Api(status) if status.code == 409) {
+                    warn!(what, %error, "cannot be registered yet; trying again");
+                }
             })
             .ok()
     }
@@ -96,9 +106,22 @@ impl Registrar {
         let rules = self.rules().await?;
         let teams =
             Api::<DeserializeGuard<ApproverTeam>>::all(self.client.clone()).list(&ListParams::default()).await?;
-        let known: BTreeSet<String> =
-            teams.iter().filter_map(|team| team.0.as_ref().ok()).map(ResourceExt::name_any).collect();
+        let known = Teams {
+            read: teams
+                .iter()
+                .filter_map(|team| team.0.as_ref().ok())
+                .map(|team| (team.name_any(), Team::read(team.spec.clone())))
+                .collect(),
+            definition: self
+                .definition_of(ApproverTeam::crd_name())
+                .await?
+                .and_then(|found| found.uid)
+                .unwrap_or_default(),
+        };
         let cluster = Api::<Namespace>::all(self.client.clone()).get_metadata("kube-system").await?.uid();
+        // Before any entry is written: a rule is in force from that moment on.
+        let settled = self.settle(pass, &rules, &known).await;
+        self.keep_on("which rules can be met", settled);
         let mut named = BTreeSet::new();
         let mut outcome = Registered { in_force: 0, rejected: 0 };
         for rule in rules {
@@ -112,7 +135,13 @@ impl Registrar {
                         RuleState::InForce => outcome.in_force += 1,
                         RuleState::Rejected { .. } => outcome.rejected += 1,
                     }
-                    let written = status::write_rule(&self.client, &rule, &state, &known, cluster.as_deref()).await;
+                    let said = Findings {
+                        state: &state,
+                        teams: &known.read,
+                        cluster: cluster.as_deref(),
+                        epoch: pass.epoch.as_deref(),
+                    };
+                    let written = status::write_rule(&self.client, &rule, &said).await;
                     self.keep_on(&name, written);
                 }
                 Err(invalid) => {
@@ -128,7 +157,7 @@ impl Registrar {
         }
         for team in teams {
             let written = match team.0 {
-                Ok(team) => status::write_team(&self.client, &team).await,
+                Ok(team) => status::write_team(&self.client, &team, &known.read).await,
                 Err(invalid) => status::write_unreadable::<ApproverTeam>(&self.client, &invalid, None).await,
             };
             self.keep_on("a team", written);
@@ -152,24 +181,13 @@ impl Registrar {
     }
 
     async fn definition(&self) -> kube::Result<Option<ObjectMeta>> {
-        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        let found = definitions.get_metadata_opt(ProtectionRule::crd_name()).await?;
-        Ok(found.map(|found| found.metadata).filter(|metadata| metadata.deletion_timestamp.is_none()))
+        self.definition_of(ProtectionRule::crd_name()).await
     }
 
-    async fn register_shared(
-        &mut self,
-        configurations: &Api<Configuration>,
-        shared: &Configuration,
-        place: &Place,
-    ) -> kube::Result<()> {
-        let webhooks = Some(entries::shared(place));
-        if shared.webhooks == webhooks || !self.may_write_now(SHARED) {
-            return Ok(());
-        }
-        info!(configuration = SHARED, "the shared entries are written");
-        let wanted = Configuration { webhooks, ..shared.clone() };
-        configurations.replace(SHARED, &PostParams::default(), &wanted).await.map(|_| ())
+    async fn definition_of(&self, name: &str) -> kube::Result<Option<ObjectMeta>> {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let found = definitions.get_opt(name).await?.filter(is_served_as_it_says);
+        Ok(found.map(|found| found.metadata).filter(|metadata| metadata.deletion_timestamp.is_none()))
     }
 
     /// What has become of the rule; nothing where that will only be known when it is looked at again.
@@ -178,6 +196,7 @@ impl Registrar {
         let configuration = entries::configuration_name(&name);
         let found = pass.found.get(&configuration);
         let mut wanted = entries::compile(rule, &pass.place);
+        let read = Rule::read(&name, &rule.spec);
         if found.is_some_and(|found| entries::in_force(&wanted, found)) {
             return Ok(Some(RuleState::InForce));
         }
@@ -187,13 +206,17 @@ impl Registrar {
         }
         let generation_in_force = older.as_ref().map(|origin| origin.generation);
         let rejected = |words| Some(RuleState::Rejected { words, generation_in_force });
-        if let Err(words) = Rule::read(&name, &rule.spec) {
+        if let Err(words) = read {
+            self.keep_earlier(pass, &name).await?;
             return Ok(rejected(words));
         }
         if let Some(trial) = entries::trial(rule, &pass.place) {
             let dry_run = PostParams { dry_run: true, ..PostParams::default() };
             match words_of_rejection(pass.configurations.create(&dry_run, &trial).await) {
-                Ok(Some(words)) => return Ok(rejected(words)),
+                Ok(Some(words)) => {
+                    self.keep_earlier(pass, &name).await?;
+                    return Ok(rejected(words));
+                }
                 // A trial under a name that exists is validated first and then refused for its name.
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {}
                 other => drop(other?),
@@ -234,7 +257,7 @@ impl Registrar {
     }
 
     /// Whether this configuration may be overwritten, which then counts as done; if not, it is looked at again soon.
-    fn may_write_now(&mut self, configuration: &str) -> bool {
+    pub(super) fn may_write_now(&mut self, configuration: &str) -> bool {
         if self.written.get(configuration).is_some_and(|at| at.elapsed() < BETWEEN_WRITES) {
             self.look_again = Some(BETWEEN_WRITES);
             return false;
@@ -276,18 +299,48 @@ impl Registrar {
             };
         }
         warn!(rule, "the rule was lost with its definition, not deleted: its entry stays. Create the rule again");
+        self.keep_as_it_was(pass, rule, configuration, origin).await
+    }
+
+    /// The version in force of a rule whose newest one was rejected goes on being looked after.
+    async fn keep_earlier(&mut self, pass: &Pass, rule: &str) -> kube::Result<()> {
+        let Some(configuration) = pass.found.get(&entries::configuration_name(rule)) else { return Ok(()) };
+        let Some(origin) = entries::origin(configuration) else { return Ok(()) };
+        self.keep_as_it_was(pass, rule, configuration, origin).await
+    }
+
+    async fn keep_as_it_was(
+        &mut self,
+        pass: &Pass,
+        rule: &str,
+        configuration: &Configuration,
+        origin: Origin,
+    ) -> kube::Result<()> {
         let Ok(spec) = origin.spec else { return Ok(()) };
-        let mut lost = ProtectionRule::new(rule, spec);
-        lost.metadata.uid = Some(origin.rule_uid);
-        lost.metadata.generation = Some(origin.generation);
+        let mut earlier = ProtectionRule::new(rule, spec);
+        earlier.metadata.uid = Some(origin.rule_uid);
+        earlier.metadata.generation = Some(origin.generation);
         let place = Place { definition_uid: origin.definition_uid, ..pass.place.clone() };
-        let mut wanted = entries::compile(&lost, &place);
+        let mut wanted = entries::compile(&earlier, &place);
         if entries::in_force(&wanted, configuration) || !self.may_write_now(&configuration.name_any()) {
             return Ok(());
         }
         wanted.metadata.resource_version.clone_from(&configuration.metadata.resource_version);
-        pass.configurations.replace(&configuration.name_any(), &PostParams::default(), &wanted).await.map(|_| ())
+        match pass.configurations.replace(&configuration.name_any(), &PostParams::default(), &wanted).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
+}
+
+/// Whether what is found under a kind's name is of that kind: the names in its status decide, and others may write those.
+fn is_served_as_it_says(definition: &CustomResourceDefinition) -> bool {
+    definition.status.as_ref().is_some_and(|status| {
+        let names = status.accepted_names.as_ref();
+        let established =
+            status.conditions.iter().flatten().any(|one| one.type_ == "Established" && one.status == "True");
+        established && names.is_some_and(|names| names.plural == definition.spec.names.plural)
+    })
 }
 
 /// What the API server says against an object itself; any other error is an error.

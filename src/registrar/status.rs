@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api::{ApproverTeam, Mode, ProtectionRule};
 use crate::entries;
+use crate::guard::{Rule, Team, faults, nobody_can_satisfy};
 
 /// What became of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,26 +25,33 @@ pub(super) enum RuleState {
 
 const READY: &str = "Ready";
 const ENFORCED: &str = "Enforced";
+const APPROVABLE: &str = "Approvable";
 
-pub(super) async fn write_rule(
-    client: &Client,
-    rule: &ProtectionRule,
-    state: &RuleState,
-    teams: &BTreeSet<String>,
-    cluster: Option<&str>,
-) -> kube::Result<()> {
+/// What was found out about a rule and what it rests on.
+pub(super) struct Findings<'a> {
+    pub(super) state: &'a RuleState,
+    pub(super) teams: &'a BTreeMap<String, Team>,
+    pub(super) cluster: Option<&'a str>,
+    pub(super) epoch: Option<&'a str>,
+}
+
+pub(super) async fn write_rule(client: &Client, rule: &ProtectionRule, found: &Findings<'_>) -> kube::Result<()> {
     let status = rule.status.clone().unwrap_or_default();
     let generation = rule.metadata.generation;
     let mut conditions = status.conditions.clone();
-    set(&mut conditions, READY, ready(rule, state, teams), generation);
-    set(&mut conditions, ENFORCED, enforced(rule, state), generation);
+    set(&mut conditions, READY, ready(rule, found.state, found.teams), generation);
+    set(&mut conditions, ENFORCED, enforced(rule, found.state), generation);
+    set(&mut conditions, APPROVABLE, approvable(rule, found.teams), generation);
     let same = status.conditions == conditions
         && status.observed_generation == generation
-        && status.cluster.as_deref() == cluster;
+        && status.cluster.as_deref() == found.cluster
+        && status.epoch.as_deref() == found.epoch;
     if same {
         return Ok(());
     }
-    let wanted = json!({"observedGeneration": generation, "cluster": cluster, "conditions": conditions});
+    let wanted = json!({
+        "observedGeneration": generation, "cluster": found.cluster, "epoch": found.epoch, "conditions": conditions,
+    });
     patch::<ProtectionRule>(client, &rule.name_any(), rule.resource_version(), wanted).await
 }
 
@@ -60,11 +68,21 @@ pub(super) async fn write_not_installed(client: &Client, rule: &ProtectionRule) 
     patch::<ProtectionRule>(client, &rule.name_any(), rule.resource_version(), json!({"conditions": conditions})).await
 }
 
-pub(super) async fn write_team(client: &Client, team: &ApproverTeam) -> kube::Result<()> {
+pub(super) async fn write_team(
+    client: &Client,
+    team: &ApproverTeam,
+    teams: &BTreeMap<String, Team>,
+) -> kube::Result<()> {
     let status = team.status.clone().unwrap_or_default();
     let generation = team.metadata.generation;
     let mut conditions = status.conditions.clone();
-    let said = Said { is: true, reason: "Accepted", message: "The team is read as it is written.".to_owned() };
+    let faults = faults(&team.name_any(), &team.spec, None, teams);
+    let said = if faults.is_empty() {
+        Said { is: true, reason: "Accepted", message: "The team is read as it is written.".to_owned() }
+    } else {
+        let message = format!("Some keys sign nothing: {}.", faults.join("; "));
+        Said { is: false, reason: "UnusableKeys", message }
+    };
     set(&mut conditions, READY, said, generation);
     if status.conditions == conditions && status.observed_generation == generation {
         return Ok(());
@@ -118,12 +136,30 @@ struct Said {
     message: String,
 }
 
-fn ready(rule: &ProtectionRule, state: &RuleState, teams: &BTreeSet<String>) -> Said {
+/// Whether somebody could approve. Until then rule and teams are free to be changed; afterwards that takes approval.
+fn approvable(rule: &ProtectionRule, teams: &BTreeMap<String, Team>) -> Said {
+    let lacking = match Rule::read(&rule.name_any(), &rule.spec) {
+        Ok(read) => nobody_can_satisfy(&read, teams, Timestamp::now()),
+        Err(_) => Some("the rule cannot be read".to_owned()),
+    };
+    match lacking {
+        None => Said { is: true, reason: "Approvable", message: "There are people who can approve.".to_owned() },
+        Some(why) => {
+            let message = format!(
+                "Nobody can approve what this rule protects: {why}. If nobody ever could, the rule and its teams may be \
+                 changed without approval until somebody can."
+            );
+            Said { is: false, reason: "NobodyCanApprove", message }
+        }
+    }
+}
+
+fn ready(rule: &ProtectionRule, state: &RuleState, teams: &BTreeMap<String, Team>) -> Said {
     if let RuleState::Rejected { words, generation_in_force } = state {
         return rejected(words, *generation_in_force);
     }
     let named = rule.spec.approval.require.iter().flat_map(|entry| &entry.any_of);
-    let missing: BTreeSet<&str> = named.map(String::as_str).filter(|team| !teams.contains(*team)).collect();
+    let missing: BTreeSet<&str> = named.map(String::as_str).filter(|team| !teams.contains_key(*team)).collect();
     if !missing.is_empty() {
         let listed = missing.into_iter().collect::<Vec<_>>().join(", ");
         let message = format!("There is no ApproverTeam {listed}: create it, or name a team that exists.");

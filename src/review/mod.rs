@@ -28,8 +28,13 @@ pub struct Request<'a, O> {
     #[serde(borrow)]
     pub uid: Cow<'a, str>,
     pub operation: Operation,
+    #[serde(borrow, default)]
+    pub kind: Kind<'a>,
     #[serde(borrow)]
     pub resource: Resource<'a>,
+    /// What the client named; policies that mutate do not reach it. Empty for collections and generated names.
+    #[serde(borrow, default)]
+    pub name: Cow<'a, str>,
     #[serde(borrow, default)]
     pub sub_resource: Cow<'a, str>,
     #[serde(default)]
@@ -53,10 +58,18 @@ pub enum Operation {
     Connect,
 }
 
+#[derive(Debug, Default, Deserialize)]
+pub struct Kind<'a> {
+    #[serde(borrow, default)]
+    pub kind: Cow<'a, str>,
+}
+
 #[derive(Debug, Deserialize)]
 pub struct Resource<'a> {
     #[serde(borrow, default)]
     pub group: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub version: Cow<'a, str>,
     #[serde(borrow)]
     pub resource: Cow<'a, str>,
 }
@@ -126,7 +139,10 @@ pub fn read<'a, O: Deserialize<'a>>(body: &'a [u8]) -> Result<Request<'a, O>, Ma
         ("userInfo.username", &request.user_info.username, 1024),
         ("resource", &request.resource.resource, 253),
         ("resource's group", &request.resource.group, 253),
+        ("resource's version", &request.resource.version, 253),
+        ("kind", &request.kind.kind, 253),
         ("subResource", &request.sub_resource, 253),
+        ("name", &request.name, 253),
     ] {
         if text.len() > longest {
             return Err(Malformed::TooLong(what));

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use crate::certificates::{Keeper, Names};
-use crate::cluster::{Cluster, Doorbell, RulesInForce};
+use crate::cluster::{Announcer, Cluster, Doorbell, RulesInForce};
 use crate::gate::Gate;
 use crate::registrar::{Registrar, Service};
 use crate::telemetry::Telemetry;
@@ -102,7 +102,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let telemetry = Arc::new(Telemetry::new());
     let bell = Doorbell::watching(&client);
     let rules = Arc::new(RulesInForce::none());
-    let cluster = Arc::new(Cluster::connect(client.clone(), Arc::clone(&rules)));
+    let cluster = Arc::new(Cluster::connect(client.clone(), Arc::clone(&rules), options.namespace.clone()));
     let names = Names::of_service(&options.service, &options.namespace);
     let keeper = Keeper::new(client.clone(), &options.namespace, &options.certificates_secret, names);
     let (serving, authority) = (keeper.serving(), keeper.authority());
@@ -112,13 +112,16 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (stop, stopping) = watch::channel(false);
 
     let readiness = Readiness { rules: Arc::clone(&rules), authority: authority.clone(), registered, stopping };
-    let gate = Arc::new(Gate::new(cluster, Arc::clone(&telemetry)));
+    let (announcer, announcing) = Announcer::new(client.clone());
+    let gate = Arc::new(Gate::new(cluster, announcer, Arc::clone(&telemetry)));
     let router = routes::router(gate, readiness);
     let metrics = Router::new().route("/metrics", get(async move || routes::metrics(&telemetry)));
 
     // None of these ends by itself. If one does, the process ends too and is started anew, instead of looking well.
     let mut tasks = JoinSet::new();
     tasks.spawn(keeper.run());
+    tasks.spawn(announcing);
+    tasks.spawn(registrar.publisher(bell.clone()).run());
     tasks.spawn(registrar.run(bell.clone(), authority, registering));
     tasks.spawn(async move { rules.follow(client, bell, options.namespace).await });
     tasks.spawn(connections::serve(metrics_listener, None, metrics, std::future::pending()));

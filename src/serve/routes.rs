@@ -44,12 +44,13 @@ pub(super) fn router(gate: Arc<Gate>, readiness: Readiness) -> Router {
     Router::new()
         .route("/v1/rules/{rule}", post(rule))
         .route("/v1/approvals", post(approvals))
+        .route("/v1/loosen", post(loosen))
         .with_state(web)
         .layer(map_response(move |response| ready(ready_to_leave(&leaving, response))))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || probe(&readiness)))
         .fallback(async || {
-            (StatusCode::NOT_FOUND, "tagout: there is nothing here; see /v1/rules/NAME and /v1/approvals\n")
+            (StatusCode::NOT_FOUND, "tagout: there is nothing here; see /v1/rules/NAME, /v1/approvals and /v1/loosen\n")
         })
         .method_not_allowed_fallback(async || {
             (
@@ -100,8 +101,18 @@ async fn rule(
 
 async fn approvals(State(web): State<Web>, Query(wait): Query<Wait>, headers: HeaderMap, body: Body) -> Response {
     let answered = async {
-        let (body, _room) = read(&web, &headers, body, wait.deadline()?).await?;
-        Ok(web.gate.approvals(&body)?)
+        let deadline = wait.deadline()?;
+        let (body, _room) = read(&web, &headers, body, deadline).await?;
+        Ok(timeout_at(deadline, web.gate.approvals(&body)).await.map_err(|_| Problem::TooLate)??)
+    };
+    web.respond(answered.await)
+}
+
+async fn loosen(State(web): State<Web>, Query(wait): Query<Wait>, headers: HeaderMap, body: Body) -> Response {
+    let answered = async {
+        let deadline = wait.deadline()?;
+        let (body, _room) = read(&web, &headers, body, deadline).await?;
+        Ok(timeout_at(deadline, web.gate.loosen(&body)).await.map_err(|_| Problem::TooLate)??)
     };
     web.respond(answered.await)
 }

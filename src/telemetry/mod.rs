@@ -18,6 +18,8 @@ pub struct Telemetry {
     presented: Family<PresentedLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
     rules: Family<RuleLabels, Gauge<i64, AtomicI64>>,
+    broken_glass: Family<GlassLabels, Counter>,
+    epochs_ended: Counter,
 }
 
 /// Labels come from rules, never from a review: reviews can be forged, and every value is a time series.
@@ -36,6 +38,11 @@ impl EncodeLabelValue for VerdictLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
         self.0.as_str().encode(encoder)
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GlassLabels {
+    rule: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +74,8 @@ pub struct Decided<'a> {
     pub requester: &'a str,
     pub verdict: Verdict,
     pub because: String,
+    /// Who passed a rule alone, in an emergency.
+    pub broke_glass: &'a [String],
     pub dry_run: bool,
 }
 
@@ -101,13 +110,30 @@ impl Telemetry {
             presented: Family::default(),
             failures: Family::default(),
             rules: Family::default(),
+            broken_glass: Family::default(),
+            epochs_ended: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("decisions", "Requests decided, by the rule that was asked", this.decisions.clone());
         registry.register("approvals_presented", "Approvals written on objects", this.presented.clone());
         registry.register("calls_failed", "Calls that could not be answered", this.failures.clone());
         registry.register("rules", "Rules, by whether the API server holds their latest version", this.rules.clone());
+        registry.register(
+            "break_glass",
+            "Requests let pass in an emergency, by the rule that was asked",
+            this.broken_glass.clone(),
+        );
+        registry.register(
+            "epochs_ended",
+            "Times the guard's configuration was changed by other hands",
+            this.epochs_ended.clone(),
+        );
         Self { registry, ..this }
+    }
+
+    /// The shared configuration was changed by other hands.
+    pub fn epoch_ended(&self) {
+        self.epochs_ended.inc();
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -135,6 +161,22 @@ impl Decided<'_> {
                 verdict: VerdictLabel(self.verdict),
             })
             .inc();
+        if !self.broke_glass.is_empty() && !self.dry_run {
+            telemetry.broken_glass.get_or_create(&GlassLabels { rule: self.rule.to_owned() }).inc();
+            warn!(
+                event = "break_glass",
+                request = self.request,
+                people = self.broke_glass.join(","),
+                rule = self.rule,
+                action = self.action,
+                kind = self.kind,
+                namespace = self.namespace,
+                name = self.name,
+                uid = self.uid,
+                requester = self.requester,
+                "an emergency: a rule was passed by one person alone"
+            );
+        }
         info!(
             event = "decided",
             request = self.request,
@@ -155,7 +197,10 @@ impl Decided<'_> {
 impl Presented<'_> {
     pub fn emit(self, telemetry: &Telemetry) {
         let accepted = if self.refused.is_none() { "true" } else { "false" };
-        telemetry.presented.get_or_create(&PresentedLabels { accepted }).inc();
+        // Tagout tries in dry-runs whether a forged one is accepted.
+        if !self.dry_run {
+            telemetry.presented.get_or_create(&PresentedLabels { accepted }).inc();
+        }
         info!(
             event = "presented",
             accepted,

@@ -37,6 +37,8 @@ fn tell() -> Result<()> {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/tagout");
     let _tagout = Installation::helm(&cp, &chart, &programs.join("tagout"), &["approvers.groups={senior-sre}"])?;
     let stage = Stage { cp: &cp, programs: &programs };
+    say("Before approvals count, Tagout makes sure that nobody can plant one: ten seconds of trying.");
+    stage.awaits("kubectl get protectionrule production -o jsonpath={.status.epoch}")?;
     stage.shows(User::Admin, "kubectl get protectionrules")?;
 
     say("A production namespace with a service in it:");
@@ -53,6 +55,12 @@ fn tell() -> Result<()> {
     stage.is_refused(User::Agent, "kubectl delete namespace payments")?;
     say("It cannot approve for itself:");
     stage.is_refused(User::Agent, "kubectl tagout approve deployment/api -n payments --yes")?;
+    say("Nor can it make the rule weaker, or let itself approve:");
+    stage.is_refused(User::Agent, "kubectl delete protectionrule production")?;
+    stage.is_refused(
+        User::Agent,
+        "kubectl patch approverteam approvers --type=merge -p {\"spec\":{\"members\":[{\"user\":\"agent-7\"}]}}",
+    )?;
     say("Daily work goes on:");
     stage.shows(User::Agent, "kubectl set image deployment/api api=example.com/api:2 -n payments")?;
     stage.shows(User::Agent, "kubectl rollout status deployment/api -n payments")?;
@@ -87,6 +95,18 @@ impl Stage<'_> {
     fn shows(&self, user: User, line: &str) -> Result<()> {
         ensure!(self.runs(user, line)?, "this should have succeeded: {line}");
         Ok(())
+    }
+
+    /// Runs a command until it prints something.
+    fn awaits(&self, line: &str) -> Result<()> {
+        let words: Vec<&str> = line.split(' ').skip(1).collect();
+        for _ in 0..120 {
+            if !self.cp.kubectl(User::Admin).args(&words).output()?.stdout.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
+        anyhow::bail!("nothing came of {line}")
     }
 
     /// Runs a command that has to fail.

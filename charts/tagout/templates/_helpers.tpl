@@ -13,8 +13,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{/* What must be right before anything is rendered. */}}
 {{- define "tagout.check" -}}
-{{- if not (or .Values.approvers.groups .Values.approvers.users) }}
-{{- fail "\n\napprovers.groups or approvers.users must name who may approve, or nobody could. For example:\n  --set 'approvers.groups={senior-sre}'\nas `kubectl auth whoami` shows your people's groups." }}
+{{- if not (or .Values.approvers.groups .Values.approvers.users .Values.approvers.members) }}
+{{- fail "\n\napprovers.groups, approvers.users or approvers.members must name who may approve, or nobody could. For example:\n  --set 'approvers.groups={senior-sre}'\nas `kubectl auth whoami` shows your people's groups." }}
 {{- end }}
 {{- range concat (default list .Values.approvers.groups) (default list .Values.approvers.users) }}
 {{- if hasPrefix "system:" . }}
@@ -37,10 +37,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "tagout.approval" -}}
-proof: Identity
+proof: {{ .Values.protect.proof }}
+{{- if .Values.protect.requireVerification }}
+requireVerification: true
+{{- end }}
 require:
 - anyOf: [approvers]
-  count: 1
-separateFromRequester: true
+  count: {{ .Values.protect.count }}
+separateFromRequester: {{ .Values.protect.separateFromRequester }}
 validFor: {{ .Values.protect.validFor }}
+{{- with .Values.protect.breakGlass }}
+breakGlass: {anyOf: {{ toJson . }}}
+{{- end }}
 {{- end }}

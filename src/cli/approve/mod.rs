@@ -1,126 +1,270 @@
 //! `kubectl tagout approve`: a person says that one action on one object may happen, before a time.
 
-pub(super) mod case;
-mod object;
+pub(super) mod change;
+mod draft;
 mod question;
-pub(super) mod statements;
+mod sign;
 mod write;
 
-use std::io::{BufRead, IsTerminal, stdin};
+use std::io::{BufRead, IsTerminal, Read, stdin};
+use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure};
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory};
+use anyhow::{Context, bail, ensure};
+use clap::Args;
 use jiff::SignedDuration;
+use serde::Serialize;
 
-use self::case::Case;
-use self::object::LiveObject;
+use self::draft::{Draft, Drafted, Matters};
 use self::question::Question;
-use super::connection::Cluster;
-use super::kinds::Kinds;
-use super::words::{moment, people, say};
-use super::{Arguments, cluster};
-use crate::api::{Action, Mode, Statement};
+use self::write::{NotWritten, Written};
+use super::cluster;
+use super::cluster::Setting;
+use super::connection::{Cluster, Connection};
+use super::object::LiveObject;
+use super::output::{Format, Named, print};
+use super::said::{Place, Said};
+use super::statements::with;
+use super::target::{Target, misused, targets};
+use super::words::{Voice, moment, people, printable, say};
+use crate::api::{APPROVAL, Action, Mode, Scope, Statement};
 
-/// Approve one action on one object, for a short time
+pub use self::question::describe;
+#[cfg(test)]
+pub use self::sign::tests::signed as signed_for_tests;
+pub use self::write::{ATTEMPTS, annotation, manager, may_not};
+
+/// Approve one action on one object, or on several, for a short time
 ///
-/// Shows the object, the rules that cover it and what you are about to sign, and asks. The approval is written on the
+/// Shows the object, the rules that cover it and what you are about to say, and asks. The approval is written on the
 /// object in your name; it is good for this very object (its UID), and for nothing that is made anew under its name.
+///
+/// Naming a rule, a team or one of Tagout's definitions approves its deletion, and -f a change of it.
 #[derive(Args, Debug)]
-#[command(override_usage = "kubectl tagout approve (KIND/NAME | KIND NAME) [OPTIONS]")]
+#[command(
+    override_usage = "kubectl tagout approve (KIND/NAME... | KIND NAME... | ID) [OPTIONS]\n       \
+                      kubectl tagout approve -f FILE [OPTIONS]",
+    after_help = "Examples:\n  \
+        kubectl tagout approve deploy/api -n payments --reason OPS-1234\n  \
+        kubectl tagout approve to-3f9a2c41                      # the request of a refusal\n  \
+        kubectl tagout approve deploy/api sts/db -n payments    # one reading, one answer\n  \
+        kubectl tagout approve ns/payments --contents           # what is in it, not itself\n  \
+        kubectl tagout approve deploy/api -n payments --print > api.json\n  \
+        kubectl tagout approve -f rule.yaml                     # a change that makes a rule weaker"
+)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Options {
-    /// The object: KIND/NAME, or KIND and NAME; kinds as kubectl knows them (deploy, deployments.apps, Deployment)
-    #[arg(required = true, num_args = 1..=2, value_names = ["KIND/NAME", "NAME"])]
-    object: Vec<String>,
-    /// What may happen to it
-    #[arg(long, value_name = "ACTION", default_value = "Delete", value_parser = action, ignore_case = true)]
-    action: Action,
+    /// The objects: KIND/NAME..., or KIND NAME..., kinds as kubectl knows them (deploy, deployments.apps, Deployment);
+    /// or the id of a request that was refused, like to-3f9a2c41
+    #[arg(required_unless_present = "filename", conflicts_with = "filename", value_name = "KIND/NAME")]
+    objects: Vec<String>,
+    /// A file of rules and teams as they are to be (- is standard input): approves that they become weaker
+    #[arg(short, long, value_name = "FILE")]
+    filename: Option<PathBuf>,
+    /// Of a rule, team or definition: the hash of the new spec, as the refusal of the change names it
+    #[arg(long, value_name = "HASH")]
+    new_spec: Option<String>,
+    /// What may happen to it; default: Delete, and Loosen for rules and teams
+    #[arg(long, value_name = "ACTION", value_parser = action, ignore_case = true, conflicts_with = "filename")]
+    action: Option<Action>,
+    /// Of a Namespace: what is in it, and not the namespace itself
+    #[arg(long, conflicts_with_all = ["filename", "new_spec"])]
+    contents: bool,
     /// For how long, like 15m or 1h; default: as long as every rule that enforces allows
     #[arg(long = "for", value_name = "DURATION", value_parser = life)]
     life: Option<SignedDuration>,
     /// Why, for those who read it later
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// The only user who may act on it; default: anyone
+    /// The only user who may act on it; default: anyone, or whoever made the request with the ID
     #[arg(long, value_name = "USER")]
     requester: Option<String>,
     /// The team in whose name you approve; default: the first that a rule asks for and you are in
     #[arg(long, value_name = "TEAM")]
     team: Option<String>,
+    /// An emergency: pass the rules alone, for a team that they name for it; everybody is told
+    #[arg(long, requires = "reason")]
+    break_glass: bool,
+    /// Sign it with an SSH key: the one in this file, or the best one that the team lists for you and is at hand. Is
+    /// done without asking where a rule wants a signature
+    #[arg(long, value_name = "KEY", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    sign: Option<String>,
+    /// Sign it and print what the annotation tagout.dev/approval has to say; write nothing
+    #[arg(long, conflicts_with_all = ["detached", "output"])]
+    print: bool,
+    /// Write an Approval beside the object, not on it. Is done without asking where you may not write to the object
+    #[arg(long)]
+    detached: bool,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    /// Print what was written
+    #[arg(short, long, value_enum)]
+    output: Option<Format>,
 }
 
-pub async fn run(options: Options, at: &Cluster) -> anyhow::Result<()> {
-    let (kind, name) = target(&options.object).unwrap_or_else(|words| misused(words));
-    let client = &at.client;
-    let (kinds, protection, caller, now) = tokio::try_join!(
-        async { Kinds::discover(client).await.map_err(cluster::plain) },
-        cluster::protection(client),
-        cluster::caller(client),
-        cluster::now(client)
-    )?;
-    let kind = kinds.find(kind).map_err(anyhow::Error::msg)?.clone();
-    let object = LiveObject::read(at, kind, name).await?;
-    ensure!(!object.is_terminating(), "{object} is already being deleted; there is nothing to approve");
-    let namespace = object::namespace(client, &object).await?;
+/// What was written, for programs.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    resource: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    namespace: String,
+    name: String,
+    uid: String,
+    /// The Approval beside the object; absent: it is written on the object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval: Option<String>,
+    hash: String,
+    statement: Statement,
+}
 
-    let case = Case { action: options.action, object: &object, rules: &protection.rules, namespace, now };
-    let kept = statements::kept(object.annotation(), object.is_presenting(), object.uid(), now);
-    let covering = case.covering()?;
-    let team = case.team(&caller, options.team.as_deref(), &kept)?;
-    let life = case.life(&covering, options.life)?;
-    case::check_requester(&covering, &caller, options.requester.as_deref())?;
+pub async fn run(options: Options, connection: &Connection) -> anyhow::Result<()> {
+    let matters = options.matters()?;
+    let at = &connection.open().await?;
+    let voice = if options.print || options.output.is_some() { Voice::Error } else { Voice::Out };
+    let setting = Setting::read(&at.client).await?;
+    let (mut asked, mut drafts) = (matters.len(), Vec::new());
+    for matter in matters {
+        match matter.draft(at, &setting, &options).await {
+            Ok(Drafted::Draft(draft)) => drafts.push(*draft),
+            Ok(Drafted::Free(words)) => {
+                asked -= 1;
+                voice.say(&printable(&words))?;
+                voice.say("\n")?;
+            }
+            Err(error) if asked == 1 => return Err(error),
+            Err(error) => eprintln!("error: {error:#}"),
+        }
+    }
+    if asked == 0 {
+        return Ok(());
+    }
+    ensure!(!drafts.is_empty(), "none of that can be approved; see above");
+    match drafts.as_slice() {
+        [one] => voice.say(&Question(one).to_string())?,
+        several => voice.say(&question::several(several))?,
+    }
+    confirm(options.yes, voice, drafts.len())?;
+
+    // A person may have read for a while: dated by the answer, and good until the time that was shown. What is signed
+    // says when it was shown.
+    let answered = cluster::now(&at.client).await?;
+    let mut written = Vec::new();
+    let mut failed = asked - drafts.len();
+    for mut draft in drafts {
+        match give(&mut draft, answered, &options, voice, at).await {
+            Ok(report) => written.push(report),
+            Err(error) if asked == 1 => return Err(error),
+            Err(error) => {
+                failed += 1;
+                eprintln!("error: {}: {error:#}", draft.case.object);
+            }
+        }
+    }
+    if let Some(format) = options.output {
+        print(&written, format)?;
+    }
+    ensure!(failed == 0, "{failed} of {asked} were not approved; see above");
+    Ok(())
+}
+
+async fn give(
+    draft: &mut Draft<'_>,
+    answered: jiff::Timestamp,
+    options: &Options,
+    voice: Voice,
+    at: &Cluster,
+) -> anyhow::Result<Report> {
+    if draft.signer.is_none() {
+        draft.statement.approved_at = answered;
+    }
+    draft.case.now = answered;
     ensure!(
-        !protection.rules.cluster.is_empty(),
-        "no rule's status names the cluster, which an approval must name: is Tagout running? See kubectl tagout status"
-    );
-
-    let mut statement = Statement {
-        action: options.action,
-        uid: object.uid().to_owned(),
-        resource: object.kind.name(),
-        namespace: object.namespace().to_owned(),
-        name: object.name().to_owned(),
-        cluster: protection.rules.cluster.clone(),
-        approver: caller.name,
-        team,
-        requester: options.requester,
-        reason: options.reason,
-        approved_at: now,
-        expires: now + life,
-    };
-    say(&Question { case: &case, statement: &statement, kept: &kept }.to_string())?;
-    confirm(options.yes)?;
-
-    // A person may have read for a while: dated by the answer, and good until the time that was shown.
-    statement.approved_at = cluster::now(client).await?;
-    ensure!(
-        statement.expires > statement.approved_at,
+        draft.statement.expires > answered,
         "the time that was to be approved is over; nothing was written, approve again"
     );
-    let written = write::approve(&at.client, &object, &statement).await?;
-    say(&outcome(&case, &statement, &written))
+    draft.sign()?;
+    let written = if options.print { printed(draft)? } else { write(draft, voice, at).await? };
+    if !options.print {
+        voice.say(&outcome(draft, &written))?;
+    }
+    let Draft { case, statement, .. } = &*draft;
+    Ok(Report {
+        resource: case.object.kind.name(),
+        namespace: case.object.namespace().to_owned(),
+        name: case.object.name().to_owned(),
+        uid: case.object.uid().to_owned(),
+        approval: (written.place == Place::Approval).then(|| statement.approval_name()),
+        hash: statement.hash()?,
+        statement: statement.clone(),
+    })
+}
+
+async fn write(draft: &Draft<'_>, voice: Voice, at: &Cluster) -> anyhow::Result<Written> {
+    let Draft { case, statement, place, .. } = draft;
+    if *place == Place::Approval {
+        return write::beside(&at.client, &case.object, statement).await;
+    }
+    match write::on_object(&at.client, &case.object, statement).await {
+        Ok(written) => Ok(written),
+        Err(NotWritten::MayNot(words)) => {
+            let name = statement.approval_name();
+            voice.say(&printable(&format!("{words}: written beside it instead, as Approval {name}")))?;
+            voice.say("\n")?;
+            write::beside(&at.client, &case.object, statement).await
+        }
+        Err(NotWritten::Other(error)) => Err(error),
+    }
+}
+
+/// What whoever asked can put on the object, or into the file of the change.
+fn printed(draft: &Draft) -> anyhow::Result<Written> {
+    let Draft { case, statement, .. } = draft;
+    // Whoever puts it there cannot speak for those who did not sign.
+    let signed = |said: &&Said| said.place == Place::Object && said.statement.signature.is_some();
+    let there = case.said.iter().filter(signed).map(|said| said.statement.clone());
+    let statements = with(there.collect(), statement.clone());
+    say(&format!("{}\n", annotation(&statements)?))?;
+    if statement.action == Action::Loosen {
+        eprintln!(
+            "It counts where the change itself carries it: in metadata of the file, the label {APPROVAL}: \"true\" and \
+             the annotation {APPROVAL}, with what was printed."
+        );
+    }
+    if case.object.exists() {
+        let words = case.object.words();
+        let overwrite = if case.object.annotation().is_some() { " --overwrite" } else { "" };
+        eprintln!(
+            "It counts once it is on the object, whoever writes it there:\n  \
+             kubectl annotate {words}{overwrite} {APPROVAL}=\"$(cat FILE)\"\n  \
+             kubectl label {words} --overwrite {APPROVAL}=true"
+        );
+    }
+    Ok(Written { place: Place::Object, statements })
 }
 
 /// What holds now, and what is still missing.
-fn outcome(case: &Case, statement: &Statement, written: &[Statement]) -> String {
-    let until = moment(statement.expires, statement.approved_at);
-    let mut lines = vec![format!("approved until {until}: {} of {}\n", statement.action.as_str(), case.object)];
-    let requester = statement.requester.as_deref().or_else(|| written.iter().find_map(|one| one.requester.as_deref()));
-    for unmet in case.decide(written, requester).unmet.iter().filter(|unmet| unmet.mode == Mode::Enforce) {
+fn outcome(draft: &Draft, written: &Written) -> String {
+    let Draft { case, statement, .. } = draft;
+    let until = moment(statement.expires, case.now);
+    let what = if statement.scope == Scope::Contents { "what is in " } else { "" };
+    let mut lines = vec![format!("approved until {until}: {} of {what}{}\n", statement.action.as_str(), case.object)];
+    let mut said: Vec<Said> = case.said.iter().filter(|said| said.place != written.place).cloned().collect();
+    said.extend(written.statements.iter().map(|statement| Said { place: written.place, statement: statement.clone() }));
+    let requester =
+        statement.requester.as_deref().or_else(|| said.iter().find_map(|one| one.statement.requester.as_deref()));
+    for unmet in case.decide(&said, requester).unmet.iter().filter(|unmet| unmet.mode == Mode::Enforce) {
         lines.push(format!("still missing: {} ({})\n", people(&unmet.missing), question::rules(&unmet.rules)));
     }
     lines.concat()
 }
 
-fn confirm(yes: bool) -> anyhow::Result<()> {
+fn confirm(yes: bool, voice: Voice, many: usize) -> anyhow::Result<()> {
     if yes {
         return Ok(());
     }
     ensure!(stdin().is_terminal(), "nobody can be asked here: there is no terminal; look at it above and add --yes");
-    say("Approve? [y/N] ")?;
+    voice.say(&if many == 1 { "Approve? [y/N] ".to_owned() } else { format!("Approve all {many}? [y/N] ") })?;
     let mut answer = String::new();
     stdin().lock().read_line(&mut answer)?;
     if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
@@ -129,31 +273,55 @@ fn confirm(yes: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn target(words: &[String]) -> Result<(&str, &str), String> {
-    let named = match words {
-        [both] => both.split_once('/').ok_or_else(|| format!("name the object too, like {both}/NAME"))?,
-        [kind, name] if kind.contains('/') || name.contains('/') => {
-            return Err("approve one object at a time: each is looked at by itself".to_owned());
+impl Options {
+    fn matters(&self) -> anyhow::Result<Vec<Matters>> {
+        if let Some(file) = &self.filename {
+            let manifests = change::read(&file_or_input(file)?).with_context(|| file.display().to_string())?;
+            let many = manifests.len() > 1 && (self.print || self.new_spec.is_some());
+            ensure!(!many, "--print and --new-spec are about one change, and {} holds several", file.display());
+            return Ok(manifests.into_iter().map(Matters::Manifest).collect());
         }
-        [kind, name] => (kind.as_str(), name.as_str()),
-        _ => return Err("name one object, like deployment/NAME".to_owned()),
-    };
-    if named.0.is_empty() || named.1.is_empty() || named.1.contains('/') {
-        return Err("name the object as KIND/NAME, like deployment/api".to_owned());
+        let targets: Vec<Target> = targets(&self.objects).unwrap_or_else(|words| misused("approve", words));
+        if targets.len() > 1 && (self.print || self.new_spec.is_some()) {
+            misused("approve", "--print and --new-spec are about one object at a time".to_owned());
+        }
+        Ok(targets.into_iter().map(Matters::Target).collect())
     }
-    Ok(named)
+
+    /// Whether such an object can be approved for the action that was named.
+    fn check_action(&self, guarded: bool, object: &LiveObject) -> anyhow::Result<()> {
+        match self.action {
+            Some(Action::Loosen) if !guarded => {
+                bail!("Loosen is about rules, teams and Tagout's definitions, and {object} is none")
+            }
+            Some(Action::Delete) if guarded => {
+                bail!("deleting {object} is a change of what protects: its action is Loosen; leave --action out")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
-/// As clap itself answers wrong usage.
-fn misused(words: String) -> ! {
-    let mut command = Arguments::command();
-    command.build();
-    let approve = command.find_subcommand("approve").cloned();
-    approve.unwrap_or(command).error(ErrorKind::ValueValidation, words).exit()
+impl Named for Report {
+    fn name(&self) -> String {
+        match &self.approval {
+            Some(approval) => format!("approval.tagout.dev/{approval}"),
+            None => format!("{}/{}", self.resource, self.name),
+        }
+    }
+}
+
+pub fn file_or_input(path: &Path) -> anyhow::Result<String> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        stdin().lock().read_to_string(&mut text).context("standard input cannot be read")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
 fn action(text: &str) -> Result<Action, String> {
-    let known = [Action::Delete];
+    let known = [Action::Delete, Action::Loosen];
     let found = known.into_iter().find(|action| action.as_str().eq_ignore_ascii_case(text));
     found.ok_or_else(|| format!("the actions are: {}", known.map(Action::as_str).join(", ")))
 }
@@ -169,26 +337,6 @@ fn life(text: &str) -> Result<SignedDuration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(words: &[&str]) -> Result<(String, String), String> {
-        let words: Vec<_> = words.iter().map(ToString::to_string).collect();
-        target(&words).map(|(kind, name)| (kind.to_owned(), name.to_owned()))
-    }
-
-    #[test]
-    fn an_object_is_named_by_one_word_or_two() {
-        let api = Ok(("deploy".to_owned(), "api".to_owned()));
-        assert_eq!(read(&["deploy/api"]), api);
-        assert_eq!(read(&["deploy", "api"]), api);
-    }
-
-    #[test]
-    fn a_kind_alone_and_several_objects_are_answered_with_what_to_type() {
-        assert!(read(&["deploy"]).unwrap_err().contains("deploy/NAME"));
-        assert!(read(&["deploy/api", "deploy/web"]).unwrap_err().contains("one object at a time"));
-        assert!(read(&["deploy/"]).is_err());
-        assert!(read(&["deploy/api/status"]).is_err());
-    }
 
     #[test]
     fn a_life_is_a_positive_duration() {

@@ -1,30 +1,37 @@
 use std::fmt;
 
-use super::case::Case;
-use crate::api::{Mode, Statement, quoted};
-use crate::cli::words::{moment, people, printable};
+use super::draft::Draft;
+use crate::api::{DELETED, Mode, NEW_UID, Proof, Statement, quoted};
+use crate::cli::case::Matter;
+use crate::cli::said::Place;
+use crate::cli::words::{moment, people, printable, table};
 use crate::guard::{Rule, missing};
 
 /// What a person reads before they answer: everything that the statement says, and what it is about.
-pub struct Question<'a> {
-    pub case: &'a Case<'a>,
-    pub statement: &'a Statement,
-    /// What others have said already, and still counts.
-    pub kept: &'a [Statement],
-}
+pub struct Question<'q>(pub &'q Draft<'q>);
 
 /// Lines about the same thing that a person still reads.
 const MOST: usize = 5;
 
 impl fmt::Display for Question<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { case, statement, kept } = self;
+        let Draft { case, statement, signer, place, notes } = self.0;
         let now = case.now;
         let mut line = |head: &str, words: &str| writeln!(f, "{head:<12}{}", printable(words));
+        if statement.break_glass {
+            line("EMERGENCY:", BREAKS_GLASS)?;
+        }
         line("Approver:", &format!("{}, for team {}", statement.approver, statement.team))?;
         line("Action:", statement.action.as_str())?;
-        line("Object:", &case.object.to_string())?;
-        line("UID:", &statement.uid)?;
+        match &case.matter {
+            Matter::Contents => line("Object:", &format!("what is in {}, not the namespace itself", case.object))?,
+            Matter::Deletion | Matter::Change(_) => line("Object:", &case.object.to_string())?,
+        }
+        if statement.uid == NEW_UID {
+            line("UID:", "none yet: it is to be made")?;
+        } else {
+            line("UID:", &statement.uid)?;
+        }
         if let Some(created) = &case.object.metadata.creation_timestamp {
             line("Created:", &moment(created.0, now))?;
         }
@@ -35,34 +42,100 @@ impl fmt::Display for Question<'_> {
         if owners.len() > MOST {
             line("Owned by:", &format!("{} more", owners.len() - MOST))?;
         }
+        if let Matter::Change(weighed) = &case.matter {
+            for loosened in &weighed.loosened {
+                line("Weaker:", loosened)?;
+            }
+            if weighed.new_spec != DELETED {
+                line("New spec:", &weighed.new_spec)?;
+            }
+        }
         for rule in case.decide(&[], None).rules {
             line("Rule:", &describe(rule))?;
         }
         for (name, reason) in case.unreadable_rules() {
             line("Rule:", &format!("{name} cannot be read and may ask for more ({reason})"))?;
         }
-        if case.namespace.is_none() && !case.object.namespace().is_empty() {
+        if case.home.is_none() && !case.object.namespace().is_empty() {
             line("Note:", "you may not read the namespace; rules for other namespaces may be listed here")?;
         }
-        for other in *kept {
-            let requester = requester(other);
-            let until = moment(other.expires, now);
-            line(
-                "Approved:",
-                &format!(
-                    "by {}, for team {}, {requester}, until {until}",
-                    quoted(&other.approver),
-                    quoted(&other.team)
-                ),
-            )?;
+        for note in notes {
+            line("Note:", note)?;
+        }
+        for said in &case.said {
+            let other = &said.statement;
+            let (requester, until) = (requester(other), moment(other.expires, now));
+            let (by, team) = (quoted(&other.approver), quoted(&other.team));
+            let signed = if other.signature.is_some() { ", signed" } else { "" };
+            line("Approved:", &format!("by {by}, for team {team}{signed}, {requester}, until {until}"))?;
+            let (counts, flaws) = case.judged(said, None);
+            if let Some(flaw) = flaws.first().filter(|_| counts.is_empty()) {
+                line("", &format!("but that does not count: {flaw}"))?;
+            }
         }
         line("For:", &requester(statement))?;
         line("Until:", &moment(statement.expires, now))?;
+        if *place == Place::Approval {
+            line("Written:", &format!("beside it, as Approval {}", statement.approval_name()))?;
+        }
+        if let Some(signer) = signer {
+            line("Signed:", &format!("with {}", signer.name()))?;
+            line("Hash:", &statement.hash().unwrap_or_default())?;
+        }
         match &statement.reason {
             Some(reason) => line("Reason:", reason),
             None => Ok(()),
         }
     }
+}
+
+const BREAKS_GLASS: &str = "THIS BREAKS GLASS. Rules are passed by you alone, and everybody is told.";
+
+/// Several at once: what is common in lines, what differs in a table.
+pub fn several(drafts: &[Draft]) -> String {
+    let mut text = String::new();
+    let Some(first) = drafts.first() else { return text };
+    if first.statement.break_glass {
+        text.push_str(BREAKS_GLASS);
+        text.push('\n');
+    }
+    let rows = drafts.iter().map(|draft| {
+        let rules: Vec<_> = draft.case.decide(&[], None).rules.iter().map(|rule| rule.name.clone()).collect();
+        let object = match draft.case.matter {
+            Matter::Contents => format!("what is in {}", draft.case.object),
+            Matter::Deletion | Matter::Change(_) => draft.case.object.to_string(),
+        };
+        [
+            draft.statement.action.as_str().to_owned(),
+            object,
+            draft.statement.uid.clone(),
+            rules.join(","),
+            draft.statement.team.clone(),
+            requester(&draft.statement),
+            moment(draft.statement.expires, draft.case.now),
+        ]
+    });
+    text.push_str(&table(["ACTION", "OBJECT", "UID", "RULES", "TEAM", "FOR", "UNTIL"], rows));
+    let mut line = |head: &str, words: &str| text.extend([format!("{head:<12}"), printable(words), "\n".to_owned()]);
+    for draft in drafts {
+        if let Matter::Change(weighed) = &draft.case.matter {
+            for loosened in &weighed.loosened {
+                line("Weaker:", &format!("{}: {loosened}", draft.case.object));
+            }
+            line("New spec:", &format!("{}: {}", draft.case.object, weighed.new_spec));
+        }
+        for note in &draft.notes {
+            line("Note:", &format!("{}: {note}", draft.case.object));
+        }
+        if let Some(signer) = &draft.signer {
+            line("Signed:", &format!("{}: with {}", draft.case.object, signer.name()));
+        }
+    }
+    line("Approver:", &first.statement.approver);
+    if let Some(reason) = &first.statement.reason {
+        line("Reason:", reason);
+    }
+    text
 }
 
 /// `rule a`, or `rules a, b`
@@ -75,15 +148,22 @@ fn requester(statement: &Statement) -> String {
     statement.requester.as_ref().map_or_else(|| "requests by anyone".to_owned(), |name| format!("requests by {name}"))
 }
 
-fn describe(rule: &Rule) -> String {
+/// `production needs approval by 1 of senior-sre, signed with a hardware key`
+pub fn describe(rule: &Rule) -> String {
     let asks = people(&missing(&rule.require, &[]));
     let mode = match rule.mode {
         Mode::Enforce => "needs",
         Mode::Warn => "only warns without",
         Mode::Audit => "only records the lack of",
     };
+    let proof = match (rule.proof, rule.require_verification) {
+        (Proof::Identity, _) => "",
+        (Proof::Signature, _) => ", signed",
+        (Proof::HardwareKey, false) => ", signed with a hardware key",
+        (Proof::HardwareKey, true) => ", signed with a hardware key and its PIN or fingerprint",
+    };
     let condition = if rule.conditional { ", where its conditions hold" } else { "" };
-    format!("{} {mode} approval by {asks}{condition}", rule.name)
+    format!("{} {mode} approval by {asks}{proof}{condition}", rule.name)
 }
 
 #[cfg(test)]
@@ -91,21 +171,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::approve::case::tests::{case, deployment, rules};
-    use crate::cli::approve::statements::tests::statement;
+    use crate::cli::case::Case;
+    use crate::cli::case::tests::{case, said, setting};
+    use crate::cli::statements::tests::statement;
 
     #[test]
     fn a_person_reads_everything_that_they_sign() {
-        let (object, rules) = (deployment(), rules(&json!([{"anyOf": ["sre", "dba"], "count": 2}])));
-        let case = case(&object, &rules);
-        let signed = Statement {
+        let setting = setting(&json!([{"anyOf": ["sre", "dba"], "count": 2}]));
+        let case = Case { said: vec![said(statement("bob", "dba"))], ..case(&setting) };
+        let statement = Statement {
             requester: Some("agent-7".into()),
             reason: Some("OPS-1234\u{1b}[2J".into()),
             ..statement("alice", "sre")
         };
-        let question = Question { case: &case, statement: &signed, kept: &[statement("bob", "dba")] };
+        let draft = Draft { case, statement, signer: None, place: Place::Object, notes: vec!["look".into()] };
         assert_eq!(
-            question.to_string(),
+            Question(&draft).to_string(),
             "\
 Approver:   alice, for team sre
 Action:     Delete
@@ -114,11 +195,38 @@ UID:        uid-1
 Created:    2026-11-20T10:00:00Z (1d ago)
 Rule:       production needs approval by 2 of sre, dba
 Rule:       watched only records the lack of approval by 1 of everyone
+Note:       look
 Approved:   by \"bob\", for team \"dba\", requests by anyone, until 2026-11-21T10:30:00Z (in 30m)
 For:        requests by agent-7
 Until:      2026-11-21T10:30:00Z (in 30m)
 Reason:     OPS-1234 [2J
 "
         );
+    }
+
+    #[test]
+    fn breaking_glass_is_the_first_thing_that_is_read() {
+        let setting = setting(&json!([{"anyOf": ["sre"]}]));
+        let statement = Statement { break_glass: true, ..statement("alice", "sre") };
+        let draft = Draft { case: case(&setting), statement, signer: None, place: Place::Object, notes: Vec::new() };
+        assert!(Question(&draft).to_string().starts_with("EMERGENCY:  THIS BREAKS GLASS."));
+        assert!(several(&[draft]).starts_with("THIS BREAKS GLASS."));
+    }
+
+    #[test]
+    fn several_objects_are_one_table_with_what_is_common_below() {
+        let setting = setting(&json!([{"anyOf": ["sre"]}]));
+        let draft = || Draft {
+            case: case(&setting),
+            statement: Statement { reason: Some("OPS-1".into()), ..statement("alice", "sre") },
+            signer: None,
+            place: Place::Object,
+            notes: Vec::new(),
+        };
+        let text = several(&[draft(), draft()]);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("ACTION   OBJECT"), "{text}");
+        assert!(lines[1].contains("uid-1") && lines[1].contains("production,watched"), "{text}");
+        assert_eq!(lines[3..], ["Approver:   alice", "Reason:     OPS-1"]);
     }
 }

@@ -1,21 +1,44 @@
 use anyhow::{Context, anyhow, bail, ensure};
 use kube::Client;
-use kube::api::{Patch, PatchParams};
-use kube::core::Status;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, Status};
 use serde_json::json;
 
-use super::object::LiveObject;
-use super::statements::{kept, with};
-use crate::api::{APPROVAL, APPROVAL_MANAGER, MAX_STATEMENT_BYTES, MAX_STATEMENTS, Statement};
+use crate::api::{
+    APPROVAL, APPROVAL_MANAGER, Approval, MAX_STATEMENT_BYTES, MAX_STATEMENTS, Statement, read_statements,
+};
 use crate::cli::cluster::plain;
+use crate::cli::object::LiveObject;
+use crate::cli::said::{self, Place};
+use crate::cli::statements::{kept, may_count, with};
+
+/// Where a statement was written, and all that stands there now.
+#[derive(Debug)]
+pub struct Written {
+    pub place: Place,
+    pub statements: Vec<Statement>,
+}
+
+/// Why nothing was written.
+#[derive(Debug)]
+pub enum NotWritten {
+    /// The caller may not write to the object; an `Approval` can stand beside it.
+    MayNot(String),
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for NotWritten {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
 
 /// Controllers write status while a person reads; three misses in a row mean something else is going on.
-const ATTEMPTS: u32 = 3;
+pub const ATTEMPTS: u32 = 3;
 
-/// Writes the statement on the object, if that is still what was shown. Returns all that is written on it now.
-pub async fn approve(client: &Client, shown: &LiveObject, statement: &Statement) -> anyhow::Result<Vec<Statement>> {
+/// Writes the statement on the object, if that is still what was shown.
+pub async fn on_object(client: &Client, shown: &LiveObject, statement: &Statement) -> Result<Written, NotWritten> {
     let api = shown.api(client);
-    let manager = PatchParams { field_manager: Some(APPROVAL_MANAGER.to_owned()), ..PatchParams::default() };
     let mut object = shown.clone();
     for _ in 0..ATTEMPTS {
         let before = kept(object.annotation(), object.is_presenting(), object.uid(), statement.approved_at);
@@ -27,19 +50,104 @@ pub async fn approve(client: &Client, shown: &LiveObject, statement: &Statement)
             "labels": {APPROVAL: "true"},
             "annotations": {APPROVAL: annotation},
         }});
-        match api.patch_metadata(shown.name(), &manager, &Patch::Merge(patch)).await {
-            Ok(_) => return Ok(statements),
+        match api.patch_metadata(shown.name(), &manager(), &Patch::Merge(patch)).await {
+            Ok(stored) => {
+                let stored = stored.metadata.annotations.as_ref().and_then(|all| all.get(APPROVAL));
+                is_what_was_sent(
+                    shown,
+                    &stored.map(|text| read_statements(text).readable).unwrap_or_default(),
+                    &statements,
+                )?;
+                return Ok(Written { place: Place::Object, statements });
+            }
             Err(kube::Error::Api(status)) if status.is_conflict() => {}
-            Err(kube::Error::Api(status)) => return Err(refused(&status, shown)),
-            Err(error) => return Err(plain(error)),
+            Err(kube::Error::Api(status)) if may_not(&status) => return Err(NotWritten::MayNot(status.message)),
+            Err(kube::Error::Api(status)) => return Err(refused(&status, shown).into()),
+            Err(error) => return Err(plain(error).into()),
         }
         object = match shown.read_again(client).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => bail!("{shown} is gone; nothing was written"),
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                return Err(anyhow!("{shown} is gone; nothing was written").into());
+            }
             again => again.map_err(plain)?,
         };
         is_still_what_was_shown(shown, &object)?;
     }
-    bail!("{shown} changes all the time; nothing was written, try again")
+    Err(anyhow!("{shown} changes all the time; nothing was written, try again").into())
+}
+
+/// Writes the statement on the `Approval` for the object, beside what others have said there.
+pub async fn beside(client: &Client, shown: &LiveObject, statement: &Statement) -> anyhow::Result<Written> {
+    let api = said::approvals(client);
+    let name = statement.approval_name();
+    for _ in 0..ATTEMPTS {
+        let found = said::read(client, &name).await.map_err(plain)?;
+        let mut before = found.as_ref().map(said::statements).unwrap_or_default();
+        before.retain(|one| one.expires > statement.approved_at && may_count(one));
+        let statements = with(before, statement.clone());
+        // The same bounds, so that everything that is written is read.
+        annotation(&statements)?;
+        let spec = json!({"spec": {"statements": statements}});
+        let outcome = if let Some(found) = found {
+            let mut patch = spec;
+            let (uid, version) = (found.metadata.uid, found.metadata.resource_version);
+            patch["metadata"] = json!({"uid": uid, "resourceVersion": version});
+            api.patch(&name, &manager(), &Patch::Merge(patch)).await
+        } else {
+            let object = DynamicObject::new(&name, &ApiResource::erase::<Approval>(&())).data(spec);
+            let create = PostParams { field_manager: Some(APPROVAL_MANAGER.to_owned()), ..PostParams::default() };
+            api.create(&create, &object).await
+        };
+        match outcome {
+            Ok(stored) => {
+                is_what_was_sent(shown, &said::statements(&stored), &statements)?;
+                return Ok(Written { place: Place::Approval, statements });
+            }
+            // Somebody else wrote it, made it or took it away at the same time.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(kube::Error::Api(status)) if may_not(&status) => bail!(
+                "{}\nTo approve {shown} beside it you must be able to get, create and patch approvals.tagout.dev: ask an \
+                 administrator",
+                status.message
+            ),
+            Err(kube::Error::Api(status)) => return Err(refused(&status, shown)),
+            Err(error) => return Err(plain(error)),
+        }
+    }
+    bail!("Approval {name} changes all the time; nothing was written, try again")
+}
+
+/// Policies and webhooks that mutate act in the name of whoever writes, and nobody can watch them from inside.
+fn is_what_was_sent(shown: &LiveObject, stored: &[Statement], sent: &[Statement]) -> anyhow::Result<()> {
+    ensure!(
+        stored == sent,
+        "something in this cluster changed your approval of {shown} as it was written, and what stands there now is not \
+         what you said: take it back with kubectl tagout revoke, and tell an administrator to look at the cluster's \
+         mutating webhooks and policies"
+    );
+    Ok(())
+}
+
+pub fn manager() -> PatchParams {
+    PatchParams { field_manager: Some(APPROVAL_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// The value of the annotation.
+pub fn annotation(statements: &[Statement]) -> anyhow::Result<String> {
+    let text = serde_json::to_string(statements).context("cannot write the approval")?;
+    ensure!(
+        statements.len() <= MAX_STATEMENTS && text.len() <= MAX_STATEMENT_BYTES,
+        "there are too many approvals on it already, or --reason is too long (together at most {MAX_STATEMENTS} \
+         approvals and {MAX_STATEMENT_BYTES} bytes)"
+    );
+    Ok(text)
+}
+
+/// Whether it was access control that said no, not Tagout or another webhook.
+pub fn may_not(status: &Status) -> bool {
+    status.is_forbidden()
+        && !status.message.contains("admission webhook")
+        && !status.message.contains("calling webhook")
 }
 
 fn is_still_what_was_shown(shown: &LiveObject, object: &LiveObject) -> anyhow::Result<()> {
@@ -61,16 +169,6 @@ fn is_still_what_was_shown(shown: &LiveObject, object: &LiveObject) -> anyhow::R
     Ok(())
 }
 
-fn annotation(statements: &[Statement]) -> anyhow::Result<String> {
-    let text = serde_json::to_string(statements).context("cannot write the approval")?;
-    ensure!(
-        statements.len() <= MAX_STATEMENTS && text.len() <= MAX_STATEMENT_BYTES,
-        "there are too many approvals on it already, or --reason is too long (together at most {MAX_STATEMENTS} \
-         approvals and {MAX_STATEMENT_BYTES} bytes)"
-    );
-    Ok(text)
-}
-
 /// Who said no, and what can be done.
 fn refused(status: &Status, object: &LiveObject) -> anyhow::Error {
     let words = &status.message;
@@ -82,13 +180,6 @@ fn refused(status: &Status, object: &LiveObject) -> anyhow::Error {
     if words.contains("failed calling webhook") {
         return anyhow!("not approved: Tagout, which checks approvals, did not answer ({words}); try again");
     }
-    if status.is_forbidden() {
-        let kind = object.kind.name();
-        return anyhow!(
-            "{words}\nTo approve you must be able to patch {kind}: ask an administrator for the verb patch on it, or a \
-             colleague who has it to approve"
-        );
-    }
     if status.is_not_found() {
         return anyhow!("{object} is gone; nothing was written");
     }
@@ -98,8 +189,8 @@ fn refused(status: &Status, object: &LiveObject) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::approve::case::tests::deployment;
-    use crate::cli::approve::statements::tests::statement;
+    use crate::cli::case::tests::deployment;
+    use crate::cli::statements::tests::statement;
 
     fn status(code: u16, reason: &str, message: &str) -> Status {
         Status { code, reason: reason.into(), message: message.into(), ..Status::default() }
@@ -113,10 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn who_may_not_patch_reads_what_to_ask_for() {
+    fn only_what_access_control_refuses_is_written_beside_the_object() {
         let words = r#"deployments.apps "api" is forbidden: User "alice" cannot patch resource "deployments""#;
-        let said = refused(&status(403, "Forbidden", words), &deployment()).to_string();
-        assert!(said.starts_with(words) && said.contains("the verb patch"), "{said}");
+        assert!(may_not(&status(403, "Forbidden", words)));
+        let words = r#"admission webhook "approvals.tagout.dev" denied the request: you are not in team sre"#;
+        assert!(!may_not(&status(403, "Forbidden", words)));
+        assert!(!may_not(&status(409, "Conflict", "the object has been modified")));
     }
 
     #[test]

@@ -1,17 +1,15 @@
 //! `kubectl tagout status`: what is protected, whether that is in force, and what is open for destruction now.
 
-mod approvals;
 mod render;
 mod rules;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use self::approvals::{OpenApproval, Unlisted};
 use self::rules::RuleLine;
-use super::cluster;
+use super::approvals::{self, OpenApproval, Unlisted};
+use super::cluster::Setting;
 use super::connection::Cluster;
-use super::kinds::Kinds;
 use super::words::say;
 
 /// Show the rules, whether they are in force, and what is approved now
@@ -33,21 +31,21 @@ enum Output {
 #[derive(Serialize, Debug)]
 struct Report {
     rules: Vec<RuleLine>,
+    /// What approvals with proof Identity have to name; absent: none counts yet.
+    epoch: Option<String>,
     approvals: Vec<OpenApproval>,
     /// Kinds of which nobody can say what is approved, with the reason.
     unlisted: Vec<Unlisted>,
 }
 
 pub async fn run(options: &Options, at: &Cluster) -> anyhow::Result<()> {
-    let (protection, kinds, now) = tokio::try_join!(
-        cluster::protection(&at.client),
-        async { Kinds::discover(&at.client).await.map_err(cluster::plain) },
-        cluster::now(&at.client)
-    )?;
-    let (approvals, unlisted) = approvals::open(at, &kinds, &protection.rules, now).await;
-    let report = Report { rules: rules::lines(&protection), approvals, unlisted };
+    let setting = Setting::read(&at.client).await?;
+    let (approvals, unlisted) = approvals::open(at, &setting).await;
+    let protection = &setting.protection;
+    let (rules, epoch) = (rules::lines(protection), protection.epoch.clone());
+    let report = Report { rules, epoch, approvals, unlisted };
     match options.output {
-        Output::Text => say(&render::text(&report, now)),
+        Output::Text => say(&render::text(&report, setting.now)),
         Output::Json => say(&format!("{}\n", serde_json::to_string_pretty(&report)?)),
     }
 }

@@ -1,23 +1,38 @@
 use jiff::Timestamp;
 
 use super::Report;
-use super::approvals::OpenApproval;
-use crate::api::{Action, Mode};
-use crate::cli::words::{moment, printable, table};
+use crate::api::Mode;
+use crate::cli::approvals;
+use crate::cli::words::{printable, table};
 
 pub fn text(report: &Report, now: Timestamp) -> String {
     let mut text = rules(report);
     text.push('\n');
+    if !report.rules.is_empty() {
+        text.push_str(&epoch(report.epoch.as_deref()));
+    }
     if report.approvals.is_empty() {
         text.push_str("No approvals are open.\n");
     } else {
-        let header = ["KIND", "NAMESPACE", "NAME", "ACTION", "APPROVER", "TEAM", "FOR", "UNTIL", "REMARK"];
-        text.push_str(&table(header, report.approvals.iter().map(|approval| row(approval, now))));
+        text.push_str(&approvals::rows(&report.approvals, now));
     }
     for unlisted in &report.unlisted {
         text.extend(["Not looked at: ", &unlisted.kind, ": ", &printable(&unlisted.reason), "\n"]);
     }
     text
+}
+
+/// Whether what people wrote unsigned counts, and since when.
+fn epoch(epoch: Option<&str>) -> String {
+    match epoch {
+        Some(epoch) => {
+            format!("Approvals by identity: since {}; what was given before counts no more.\n", printable(epoch))
+        }
+        None => {
+            "Approvals by identity: not yet. Tagout still makes sure that nobody can plant them; signed ones count.\n"
+                .to_owned()
+        }
+    }
 }
 
 /// The message of a rule stands below its line, so that the columns stay narrow.
@@ -48,27 +63,12 @@ fn rules(report: &Report) -> String {
     text
 }
 
-fn row(approval: &OpenApproval, now: Timestamp) -> [String; 9] {
-    let or = |text: Option<&str>, otherwise: &str| text.unwrap_or(otherwise).to_owned();
-    let read = approval.approver.is_some();
-    [
-        approval.kind.clone(),
-        or(Some(approval.namespace.as_str()).filter(|namespace| !namespace.is_empty()), "-"),
-        approval.name.clone(),
-        or(approval.action.map(Action::as_str), "-"),
-        or(approval.approver.as_deref(), "-"),
-        or(approval.team.as_deref(), "-"),
-        or(approval.requester.as_deref(), if read { "anyone" } else { "-" }),
-        approval.expires.map_or_else(|| "-".to_owned(), |expires| moment(expires, now)),
-        or(approval.remark.as_deref(), ""),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::approve::statements::tests::NOW;
-    use crate::cli::status::approvals::Unlisted;
+    use crate::api::Action;
+    use crate::cli::approvals::{OpenApproval, Unlisted};
+    use crate::cli::statements::tests::NOW;
     use crate::cli::status::rules::RuleLine;
 
     #[test]
@@ -82,6 +82,7 @@ mod tests {
                 enforced: "True".into(),
                 messages: vec!["Ready: There is no ApproverTeam dba.".into()],
             }],
+            epoch: Some("e-1".into()),
             approvals: vec![OpenApproval {
                 kind: "deployments.apps".into(),
                 namespace: "payments".into(),
@@ -89,10 +90,9 @@ mod tests {
                 action: Some(Action::Delete),
                 approver: Some("alice".into()),
                 team: Some("sre".into()),
-                requester: None,
-                reason: None,
                 expires: Some(NOW),
                 remark: Some("expired".into()),
+                ..OpenApproval::default()
             }],
             unlisted: vec![Unlisted { kind: "secrets".into(), reason: "forbidden".into() }],
         };
@@ -103,8 +103,9 @@ NAME         MODE      APPROVERS   READY   ENFORCED
 production   Enforce   dba,sre     False   True
   Ready: There is no ApproverTeam dba.
 
-KIND               NAMESPACE   NAME   ACTION   APPROVER   TEAM   FOR      UNTIL                          REMARK
-deployments.apps   payments    api    Delete   alice      sre    anyone   2026-11-21T10:00:00Z (in 0s)   expired
+Approvals by identity: since e-1; what was given before counts no more.
+KIND               NAMESPACE   NAME   ACTION   APPROVER   TEAM   FOR      UNTIL                          PROOF      REMARK
+deployments.apps   payments    api    Delete   alice      sre    anyone   2026-11-21T10:00:00Z (in 0s)   identity   expired
 Not looked at: secrets: forbidden
 "
         );
@@ -112,7 +113,7 @@ Not looked at: secrets: forbidden
 
     #[test]
     fn an_empty_cluster_is_said_in_words() {
-        let report = Report { rules: Vec::new(), approvals: Vec::new(), unlisted: Vec::new() };
+        let report = Report { rules: Vec::new(), epoch: None, approvals: Vec::new(), unlisted: Vec::new() };
         assert_eq!(text(&report, NOW), "No rules: nothing is protected.\n\nNo approvals are open.\n");
     }
 }

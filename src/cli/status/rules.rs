@@ -1,9 +1,8 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::api::{Mode, ProtectionRule};
-use crate::cli::cluster::Protection;
+use crate::cli::cluster::{Protection, condition};
 
 /// A rule, and what became of it.
 #[derive(Serialize, Debug, PartialEq, Eq)]
@@ -55,18 +54,13 @@ fn line(rule: &ProtectionRule) -> RuleLine {
     if ready == "Unknown" || enforced == "Unknown" {
         messages.push("Tagout has not looked at this version of the rule yet: is it running?".to_owned());
     }
+    if let Some(lacking) = condition(rule, "Approvable").filter(|condition| condition.status == "False") {
+        messages.push(format!("Approvable: {}", lacking.message));
+    }
     let mut approvers: Vec<_> = rule.spec.approval.require.iter().flat_map(|entry| entry.any_of.clone()).collect();
     approvers.sort();
     approvers.dedup();
     RuleLine { name: rule.name_any(), mode: Some(rule.spec.mode), approvers, ready, enforced, messages }
-}
-
-/// What is said of this version of the rule; what was said of an earlier one tells nothing.
-fn condition<'r>(rule: &'r ProtectionRule, type_: &str) -> Option<&'r Condition> {
-    let conditions = &rule.status.as_ref()?.conditions;
-    conditions
-        .iter()
-        .find(|condition| condition.type_ == type_ && condition.observed_generation == rule.metadata.generation)
 }
 
 #[cfg(test)]
@@ -107,6 +101,16 @@ mod tests {
         let warns =
             line(&rule(&json!([said("Ready", "True", "Accepted", 2), said("Enforced", "False", "ModeWarn", 2)])));
         assert!(warns.messages.is_empty());
+    }
+
+    #[test]
+    fn that_nobody_can_approve_is_said() {
+        let line = line(&rule(&json!([
+            said("Ready", "True", "Accepted", 2),
+            said("Enforced", "True", "InForce", 2),
+            said("Approvable", "False", "NobodyCan", 2)
+        ])));
+        assert_eq!(line.messages, ["Approvable: Words."]);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct ControlPlane {
     ca: PathBuf,
     users: [PathBuf; User::ALL.len()],
     apiserver: Mutex<Child>,
-    others: Vec<Child>,
+    others: Mutex<Vec<Child>>,
     reaper: Reaper,
 }
 
@@ -116,6 +116,14 @@ impl ControlPlane {
         kill(&mut self.apiserver())
     }
 
+    /// Ends all its processes; what is leaked can be ended too.
+    pub fn end(&self) {
+        let _ = self.kill_apiserver();
+        for other in self.others.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            let _ = kill(other);
+        }
+    }
+
     /// Starts the API server again, with the same address and the same data, and waits for it.
     pub fn restart_apiserver(&self) -> Result<()> {
         let mut apiserver = self.apiserver();
@@ -145,7 +153,7 @@ impl ControlPlane {
             ca: place.ca(),
             users: User::ALL.map(|user| place.kubeconfig(user.name())),
             apiserver: Mutex::new(apiserver),
-            others: vec![etcd],
+            others: Mutex::new(vec![etcd]),
             place,
             reaper,
         };
@@ -168,7 +176,7 @@ impl ControlPlane {
             (Program::Kwok, flags::kwok(place, &self.binaries.stages()?)),
         ] {
             let client = start_program(&self.reaper, place, &self.binaries, program, flags)?;
-            self.others.push(client);
+            self.others.get_mut().unwrap_or_else(PoisonError::into_inner).push(client);
         }
         Ok(())
     }
@@ -230,10 +238,7 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        let _ = self.kill_apiserver();
-        for other in &mut self.others {
-            let _ = kill(other);
-        }
+        self.end();
     }
 }
 

@@ -3,16 +3,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::bail;
-use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 
-use crate::api::APPROVAL;
-use crate::cli::cluster::plain;
-use crate::cli::connection::Cluster;
-use crate::cli::kinds::Kind;
-use crate::guard::{NamespaceFact, Owner, Subject};
+use super::cluster::plain;
+use super::kinds::{Kind, Kinds};
+use crate::api::{APPROVAL, NEW_UID, Statement, printable};
+use crate::guard::{Owner, Subject};
 
 /// An object as it was read, without its contents.
 #[derive(Debug, Clone)]
@@ -22,22 +20,36 @@ pub struct LiveObject {
 }
 
 impl LiveObject {
-    pub async fn read(at: &Cluster, kind: Kind, name: &str) -> anyhow::Result<Self> {
-        let namespace = if kind.namespaced { at.namespace.as_str() } else { "" };
-        match api(&at.client, &kind, namespace).get_metadata(name).await {
-            Ok(object) => Ok(Self { kind, metadata: object.metadata }),
-            Err(kube::Error::Api(status)) if status.is_not_found() => {
-                let kind = kind.name();
-                if namespace.is_empty() {
-                    bail!("there is no {kind} {name:?}; kubectl get {kind} lists them");
-                }
-                bail!(
-                    "there is no {kind} {name:?} in namespace {namespace:?}; kubectl get {kind} -n {namespace} lists \
-                     them, and -n names another namespace"
-                )
-            }
+    pub async fn read(client: &Client, kind: Kind, namespace: &str, name: &str) -> anyhow::Result<Self> {
+        let namespace = if kind.namespaced { namespace } else { "" };
+        if let Some(object) = Self::find(client, kind.clone(), namespace, name).await? {
+            return Ok(object);
+        }
+        let kind = kind.name();
+        if namespace.is_empty() {
+            bail!("there is no {kind} {name:?}; kubectl get {kind} lists them");
+        }
+        bail!(
+            "there is no {kind} {name:?} in namespace {namespace:?}; kubectl get {kind} -n {namespace} lists them, and -n \
+             names another namespace"
+        )
+    }
+
+    pub async fn find(client: &Client, kind: Kind, namespace: &str, name: &str) -> anyhow::Result<Option<Self>> {
+        match api(client, &kind, namespace).get_metadata_opt(name).await {
+            Ok(object) => Ok(object.map(|object| Self { kind, metadata: object.metadata })),
             Err(error) => Err(plain(error)),
         }
+    }
+
+    /// What is to be made, and has no UID yet.
+    pub fn to_be(kind: Kind, name: &str) -> Self {
+        let name = Some(name.to_owned());
+        Self { kind, metadata: ObjectMeta { name, uid: Some(NEW_UID.to_owned()), ..ObjectMeta::default() } }
+    }
+
+    pub fn exists(&self) -> bool {
+        self.uid() != NEW_UID
     }
 
     pub async fn read_again(&self, client: &Client) -> kube::Result<Self> {
@@ -89,6 +101,30 @@ impl LiveObject {
         owners.collect()
     }
 
+    /// `deployments.apps/api -n payments`, as it is typed into a shell.
+    pub fn words(&self) -> String {
+        let object = word(&format!("{}/{}", self.kind.name(), self.name()));
+        if self.namespace().is_empty() { object } else { format!("{object} -n {}", word(self.namespace())) }
+    }
+
+    /// As something that presents just these statements.
+    pub fn presenting(&self, statements: &[Statement]) -> Subject<'static> {
+        let mut labels = self.labels().into_owned();
+        labels.insert(APPROVAL.to_owned(), "true".to_owned());
+        let stands = self.subject();
+        Subject {
+            group: stands.group.into_owned().into(),
+            resource: stands.resource.into_owned().into(),
+            namespace: stands.namespace.into_owned().into(),
+            name: stands.name.into_owned().into(),
+            uid: stands.uid.into_owned().into(),
+            created: stands.created,
+            labels: Cow::Owned(labels),
+            annotations: stands.annotations.into_iter().map(|key| key.into_owned().into()).collect(),
+            statements: serde_json::to_string(statements).ok().map(Cow::Owned),
+        }
+    }
+
     pub fn subject(&self) -> Subject<'_> {
         let annotations = self.metadata.annotations.iter().flatten();
         Subject {
@@ -113,19 +149,24 @@ impl fmt::Display for LiveObject {
     }
 }
 
-/// The namespace of the object, if there is one and the caller may read it.
-pub async fn namespace(client: &Client, object: &LiveObject) -> anyhow::Result<Option<NamespaceFact>> {
+/// The namespace of an object, if there is one and the caller may read it.
+pub async fn home(client: &Client, kinds: &Kinds, object: &LiveObject) -> anyhow::Result<Option<LiveObject>> {
     if object.namespace().is_empty() {
         return Ok(None);
     }
-    match Api::<Namespace>::all(client.clone()).get_metadata(object.namespace()).await {
-        Ok(namespace) => Ok(Some(NamespaceFact {
-            labels: namespace.metadata.labels.unwrap_or_default(),
-            terminating: namespace.metadata.deletion_timestamp.is_some(),
-        })),
+    let kind = kinds.find("namespaces.v1.").map_err(anyhow::Error::msg)?.clone();
+    match api(client, &kind, "").get_metadata(object.namespace()).await {
+        Ok(namespace) => Ok(Some(LiveObject { kind, metadata: namespace.metadata })),
         Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
         Err(error) => Err(plain(error)),
     }
+}
+
+/// A word as a shell reads it: some kinds of objects may have any name, and people paste commands.
+fn word(text: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "-._:/".contains(character);
+    let text = printable(text);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 fn api(client: &Client, kind: &Kind, namespace: &str) -> Api<DynamicObject> {

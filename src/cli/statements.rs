@@ -1,20 +1,38 @@
 use jiff::Timestamp;
 
-use crate::api::{Statement, read_statements};
+use crate::api::{MAX_VALID_FOR, Statement, read_statements};
+use crate::guard::Signed;
 
 /// The statements on an object that still say something: about this very object, and not expired.
 ///
-/// Without the label nobody ever checked who wrote them. Presenting them together with a new one would make the new
-/// approver answer for what somebody else planted.
+/// Without the label nobody ever checked who wrote the unsigned ones. Presenting them together with a new one would make
+/// the new approver answer for what somebody else planted.
 pub fn kept(annotation: Option<&str>, presenting: bool, uid: &str, now: Timestamp) -> Vec<Statement> {
-    let Some(annotation) = annotation.filter(|_| presenting) else { return Vec::new() };
-    let statements = read_statements(annotation).unwrap_or_default();
-    statements.into_iter().filter(|statement| statement.uid == uid && statement.expires > now).collect()
+    let mut statements = annotation.map(read_statements).unwrap_or_default().readable;
+    statements.retain(|statement| {
+        statement.uid == uid
+            && statement.expires > now
+            && (presenting || statement.signature.is_some())
+            && may_count(statement)
+    });
+    statements
 }
 
-/// What a person says anew, for the same team and action, replaces what they said before.
+/// What never counts only takes room from others.
+pub fn may_count(statement: &Statement) -> bool {
+    let life = statement.expires.duration_since(statement.approved_at);
+    life <= MAX_VALID_FOR && statement.signature.as_deref().is_none_or(|signature| Signed::read(signature).is_ok())
+}
+
+/// What a person says anew of the same, for the same team, replaces what they said before.
 pub fn with(mut statements: Vec<Statement>, new: Statement) -> Vec<Statement> {
-    statements.retain(|old| (&old.approver, &old.team, old.action) != (&new.approver, &new.team, new.action));
+    let same = |old: &Statement| {
+        let said = |one: &Statement| (one.action, one.scope, one.break_glass, one.signature.is_some());
+        (&old.approver, &old.team, &old.requester, &old.new_spec)
+            == (&new.approver, &new.team, &new.requester, &new.new_spec)
+            && said(old) == said(&new)
+    };
+    statements.retain(|old| !same(old));
     statements.push(new);
     statements
 }
@@ -24,7 +42,7 @@ pub mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::api::Action;
+    use crate::api::{Action, Scope};
 
     pub const NOW: Timestamp = Timestamp::constant(1_795_255_200, 0);
 
@@ -36,12 +54,18 @@ pub mod tests {
             namespace: "payments".into(),
             name: "api".into(),
             cluster: "cluster-1".into(),
+            epoch: Some("epoch-1".into()),
             approver: approver.into(),
             team: team.into(),
             requester: None,
             reason: None,
+            protects: None,
+            new_spec: None,
             approved_at: NOW,
             expires: NOW + SignedDuration::from_mins(30),
+            break_glass: false,
+            scope: Scope::Object,
+            signature: None,
         }
     }
 

@@ -1,0 +1,405 @@
+//! `kubectl tagout review`: what a person looks at before they approve. It changes nothing.
+
+mod render;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::ensure;
+use clap::Args;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde::Serialize;
+
+use super::approve::{change, describe};
+use super::case::{Case, Matter};
+use super::cluster::Setting;
+use super::connection::{Cluster, Connection};
+use super::object::{LiveObject, home};
+use super::output::Document;
+use super::requests::{self, Asked};
+use super::said::{Found, Place};
+use super::target::{Target, misused, targets};
+use super::words::{people, say};
+use crate::api::{Action, DELETED, Mode, Proof, Statement};
+use crate::guard::{Rule, Team};
+
+/// Show everything that a person should know before they approve
+///
+/// What is asked, which rules cover it, what each still needs, who may approve, and what has been said already. Reads
+/// only, and reads all of it live: an Event only says where to look.
+#[derive(Args, Debug)]
+#[command(
+    override_usage = "kubectl tagout review (KIND/NAME | KIND NAME | ID) [OPTIONS]",
+    after_help = "Examples:\n  \
+        kubectl tagout review to-3f9a2c41                # the request of a refusal\n  \
+        kubectl tagout review deploy/api -n payments\n  \
+        kubectl tagout review ns/payments --contents     # what is in it, not itself"
+)]
+pub struct Options {
+    /// The object: KIND/NAME, or KIND and NAME; or the id of a request that was refused, like to-3f9a2c41
+    #[arg(required = true, num_args = 1..=2, value_name = "KIND/NAME")]
+    object: Vec<String>,
+    /// Of a Namespace: what is in it, and not the namespace itself
+    #[arg(long)]
+    contents: bool,
+    /// The format
+    #[arg(short, long, value_enum)]
+    output: Option<Document>,
+}
+
+/// Everything that is shown.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct Review {
+    /// The requests of which Events tell. Anyone can write an Event.
+    requests: Vec<RequestLine>,
+    action: Action,
+    contents: bool,
+    object: String,
+    uid: String,
+    created: Option<Timestamp>,
+    owners: Vec<String>,
+    /// The labels by which rules choose.
+    labels: BTreeMap<String, String>,
+    namespace_labels: BTreeMap<String, String>,
+    loosened: Vec<String>,
+    new_spec: Option<String>,
+    rules: Vec<RuleLine>,
+    teams: Vec<TeamLine>,
+    said: Vec<SaidLine>,
+    notes: Vec<String>,
+    /// What to type to approve it.
+    approve: Option<String>,
+}
+
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct RequestLine {
+    id: String,
+    requester: String,
+    last: Option<Timestamp>,
+}
+
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct RuleLine {
+    name: String,
+    mode: Mode,
+    proof: Proof,
+    asks: String,
+    /// Absent: nothing.
+    still_needs: Option<String>,
+    break_glass: Vec<String>,
+}
+
+/// The people who may approve.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct TeamLine {
+    name: String,
+    /// The strongest proof that a rule asks of it.
+    proof: Proof,
+    groups: Vec<String>,
+    members: Vec<MemberLine>,
+    /// Why it approves nothing.
+    remark: Option<String>,
+}
+
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct MemberLine {
+    user: String,
+    keys: usize,
+    hardware_keys: usize,
+}
+
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct SaidLine {
+    place: Place,
+    /// For which rules it counts.
+    counts_for: Vec<String>,
+    /// Why it does not count for others.
+    flaws: Vec<String>,
+    hash: Option<String>,
+    statement: Statement,
+}
+
+pub async fn run(options: &Options, connection: &Connection) -> anyhow::Result<()> {
+    let mut targets = targets(&options.object).unwrap_or_else(|words| misused("review", words));
+    if targets.len() > 1 {
+        misused("review", "look at one object at a time".to_owned());
+    }
+    let at = &connection.open().await?;
+    let setting = Setting::read(&at.client).await?;
+    let (object, asked) = match targets.remove(0) {
+        Target::Named { kind, name } => {
+            let kind = setting.kinds.find(&kind).map_err(anyhow::Error::msg)?.clone();
+            (LiveObject::read(&at.client, kind, &at.namespace, &name).await?, None)
+        }
+        Target::Request(id) => {
+            let asked = requests::find(at, &id).await?;
+            (asked.live(at, &setting).await?, Some(asked))
+        }
+    };
+    let review = look(at, &setting, object, asked, options.contents).await?;
+    match options.output {
+        Some(document) => document.print(&review),
+        None => say(&render::text(&review, setting.now)),
+    }
+}
+
+async fn look(
+    at: &Cluster,
+    setting: &Setting,
+    object: LiveObject,
+    asked: Option<Asked>,
+    contents: bool,
+) -> anyhow::Result<Review> {
+    let mut notes = Vec::new();
+    let new_spec = asked.as_ref().and_then(|asked| asked.new_spec.clone());
+    let (object, matter) = if change::is_guarded(&object.kind, object.name()) {
+        let proposed = change::without_file(object, new_spec.as_deref(), setting)?;
+        notes.extend(proposed.notes);
+        (proposed.object, proposed.matter)
+    } else if contents {
+        ensure!(object.kind.is_namespace(), "--contents is about Namespaces, and {object} is none");
+        (object, Matter::Contents)
+    } else {
+        (object, Matter::Deletion)
+    };
+    if object.is_terminating() {
+        notes.push("it is being deleted already".to_owned());
+    }
+    let home = home(&at.client, &setting.kinds, &object).await?;
+    if home.is_none() && !object.namespace().is_empty() {
+        notes.push("you may not read its namespace; rules for other namespaces may be listed here".to_owned());
+    }
+    let Found { said, unknown } = Found::all(&at.client, &object, home.as_ref(), matter.action()).await;
+    notes.extend(unknown);
+    let requests = match asked {
+        Some(asked) => vec![asked],
+        None => requests::about(&at.client, &object).await.unwrap_or_else(|_| {
+            notes.push("you may not list Events, which would tell who asked".to_owned());
+            Vec::new()
+        }),
+    };
+    let case = Case { matter, object, home, said, setting, now: setting.now };
+    Ok(review(&case, &requests, notes))
+}
+
+fn review(case: &Case, requests: &[Asked], mut notes: Vec<String>) -> Review {
+    let requester = requests.first().map(|asked| asked.requester.as_str());
+    let decision = case.decide(&case.said, requester);
+    for (name, reason) in case.unreadable_rules() {
+        notes.push(format!("rule {name} cannot be read and may ask for more ({reason})"));
+    }
+    if decision.rules.is_empty() {
+        notes.extend(case.covering().err().map(|error| error.to_string()));
+    }
+    let rules = decision.rules.iter().map(|rule| {
+        let unmet = decision.unmet.iter().find(|unmet| unmet.rules.iter().any(|one| one.name == rule.name));
+        RuleLine {
+            name: rule.name.clone(),
+            mode: rule.mode,
+            proof: rule.proof,
+            asks: describe(rule),
+            still_needs: unmet.map(|unmet| people(&unmet.missing)),
+            break_glass: rule.break_glass.clone(),
+        }
+    });
+    let (loosened, new_spec) = match &case.matter {
+        Matter::Change(weighed) => (weighed.loosened.clone(), Some(weighed.new_spec.clone())),
+        _ => (Vec::new(), None),
+    };
+    let owners = case.object.metadata.owner_references.iter().flatten();
+    let (labels, namespace_labels) = looked_at(&decision.rules, case);
+    Review {
+        requests: requests.iter().map(request_line).collect(),
+        action: case.matter.action(),
+        contents: matches!(case.matter, Matter::Contents),
+        object: case.object.to_string(),
+        uid: case.object.uid().to_owned(),
+        created: case.object.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        owners: owners.map(|owner| format!("{} {:?}", owner.kind, owner.name)).collect(),
+        labels,
+        namespace_labels,
+        approve: (!decision.rules.is_empty()).then(|| command(case, requests.first())),
+        rules: rules.collect(),
+        teams: teams(&decision.rules, case),
+        said: said(case, requester),
+        loosened,
+        new_spec,
+        notes,
+    }
+}
+
+fn request_line(asked: &Asked) -> RequestLine {
+    RequestLine { id: asked.id.clone(), requester: asked.requester.clone(), last: asked.last }
+}
+
+fn command(case: &Case, asked: Option<&Asked>) -> String {
+    match (&case.matter, asked) {
+        (Matter::Change(weighed), _) if weighed.new_spec != DELETED => {
+            "kubectl tagout approve -f FILE, with the file of this change".to_owned()
+        }
+        (Matter::Contents, _) => format!("kubectl tagout approve {} --contents", case.object.words()),
+        (_, Some(asked)) => format!("kubectl tagout approve {}", asked.id),
+        _ => format!("kubectl tagout approve {}", case.object.words()),
+    }
+}
+
+/// The labels of the object and its namespace that decide whether rules cover it.
+fn looked_at(rules: &[&Rule], case: &Case) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
+    let keys = |selector: fn(&Rule) -> &LabelSelector| -> BTreeSet<&str> {
+        let selectors = rules.iter().map(|rule| selector(rule));
+        selectors
+            .flat_map(|selector| {
+                let labels = selector.match_labels.iter().flat_map(BTreeMap::keys);
+                labels.chain(selector.match_expressions.iter().flatten().map(|expression| &expression.key))
+            })
+            .map(String::as_str)
+            .collect()
+    };
+    let of = |object: &LiveObject, keys: &BTreeSet<&str>| -> BTreeMap<String, String> {
+        object
+            .labels()
+            .iter()
+            .filter(|(key, _)| keys.contains(key.as_str()))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    };
+    let namespaces = keys(|rule| &rule.spec.namespace_selector);
+    let mut own = keys(|rule| &rule.spec.object_selector);
+    if case.object.kind.is_namespace() {
+        own.extend(&namespaces);
+    }
+    (of(&case.object, &own), case.home.as_ref().map(|home| of(home, &namespaces)).unwrap_or_default())
+}
+
+fn teams(rules: &[&Rule], case: &Case) -> Vec<TeamLine> {
+    let mut seen = BTreeSet::new();
+    let asked = rules.iter().flat_map(|rule| rule.teams()).filter(|team| seen.insert(*team));
+    asked
+        .map(|name| {
+            let team = case.setting.rules().teams.get(name);
+            let spec = team.map(|team| &team.spec);
+            TeamLine {
+                name: name.to_owned(),
+                proof: case.proof(name),
+                groups: spec.map(|spec| spec.groups.clone()).unwrap_or_default(),
+                members: team.map(members).unwrap_or_default(),
+                remark: team.is_none().then(|| "there is no such team".to_owned()),
+            }
+        })
+        .collect()
+}
+
+fn members(team: &Team) -> Vec<MemberLine> {
+    let members = team.spec.members.iter().map(|member| {
+        let keys = || {
+            team.keys.iter().filter(|listed| {
+                listed.user == member.user && !team.spec.revoked_keys.contains(&listed.key.fingerprint())
+            })
+        };
+        MemberLine {
+            user: member.user.clone(),
+            keys: keys().count(),
+            hardware_keys: keys().filter(|listed| listed.key.is_hardware()).count(),
+        }
+    });
+    members.collect()
+}
+
+fn said(case: &Case, requester: Option<&str>) -> Vec<SaidLine> {
+    let lines = case.said.iter().map(|said| {
+        let (counts_for, flaws) = if said.place == Place::Object && !case.object.is_presenting() {
+            (Vec::new(), vec!["nobody was seen to give it".to_owned()])
+        } else {
+            let (rules, flaws) = case.judged(said, requester);
+            (rules.iter().map(|rule| rule.name.clone()).collect(), flaws.iter().map(ToString::to_string).collect())
+        };
+        SaidLine {
+            place: said.place,
+            counts_for,
+            flaws,
+            hash: said.statement.hash().ok(),
+            statement: said.statement.clone(),
+        }
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::case::tests::{case, said as stands, setting};
+    use crate::cli::statements::tests::{NOW, statement};
+
+    fn asked() -> Asked {
+        Asked {
+            id: "to-3f9a2c41".into(),
+            requester: "agent-7".into(),
+            action: Action::Delete,
+            new_spec: None,
+            kind: "Deployment".into(),
+            api_version: "apps/v1".into(),
+            namespace: "payments".into(),
+            name: "api".into(),
+            uid: "uid-1".into(),
+            last: Some(NOW - jiff::SignedDuration::from_mins(2)),
+        }
+    }
+
+    #[test]
+    fn everything_that_decides_is_on_one_page() {
+        let setting = setting(&json!([{"anyOf": ["sre"]}, {"anyOf": ["dba"]}]));
+        let ended = Statement { epoch: Some("epoch-0".into()), ..statement("bob", "dba") };
+        let mut case = Case { said: vec![stands(statement("alice", "sre")), stands(ended)], ..case(&setting) };
+        case.object.metadata.labels.get_or_insert_default().insert(crate::api::APPROVAL.into(), "true".into());
+        let review = review(&case, &[asked()], vec!["a note".into()]);
+        let text = render::text(&review, NOW);
+        assert_eq!(
+            text,
+            "\
+Request:    to-3f9a2c41 by \"agent-7\", 2m ago, according to an Event, which anyone can write
+Action:     Delete
+Object:     deployments.apps \"api\" in \"payments\"
+UID:        uid-1
+Created:    2026-11-20T10:00:00Z (1d ago)
+Namespace:  environment=production
+Note:       a note
+
+Rules
+  production needs approval by 1 of sre and 1 of dba
+    still needs: 1 of dba
+  watched only records the lack of approval by 1 of everyone
+    still needs: 1 of everyone
+
+Who may approve
+  sre: alice
+  dba: bob
+  everyone: there is no such team
+
+Said already
+  by \"alice\", for team \"sre\", on the object, requests by anyone, until 2026-11-21T10:30:00Z (in 30m)
+    counts for production
+  by \"bob\", for team \"dba\", on the object, requests by anyone, until 2026-11-21T10:30:00Z (in 30m)
+    does not count: it was given before a time at which anybody could have written it; it must be given anew
+
+To approve: kubectl tagout approve to-3f9a2c41
+"
+        );
+    }
+
+    #[test]
+    fn what_nobody_was_seen_to_give_counts_for_nothing() {
+        let setting = setting(&json!([{"anyOf": ["sre"]}]));
+        let case = Case { said: vec![stands(statement("alice", "sre"))], ..case(&setting) };
+        let review = review(&case, &[], Vec::new());
+        assert!(review.said[0].counts_for.is_empty());
+        assert_eq!(review.approve.as_deref(), Some("kubectl tagout approve deployments.apps/api -n payments"));
+    }
+}

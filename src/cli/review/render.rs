@@ -1,0 +1,115 @@
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{MemberLine, RequestLine, Review, SaidLine, TeamLine};
+use crate::api::{DELETED, NEW_UID, Proof, quoted};
+use crate::cli::words::{moment, printable, relative};
+
+pub fn text(review: &Review, now: Timestamp) -> String {
+    let mut text = head(review, now);
+    let mut block = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            text.extend(["\n", title, "\n"].map(str::to_owned));
+            text.extend(lines.iter().flat_map(|line| ["  ".to_owned(), printable(line), "\n".to_owned()]));
+        }
+    };
+    let mut rules = Vec::new();
+    for rule in &review.rules {
+        rules.push(rule.asks.clone());
+        let needs = rule.still_needs.as_ref().map_or_else(|| "nothing more".to_owned(), Clone::clone);
+        rules.push(format!("  still needs: {needs}"));
+        if !rule.break_glass.is_empty() {
+            rules.push(format!("  in an emergency alone: {}", rule.break_glass.join(", ")));
+        }
+    }
+    block("Rules", rules);
+    block("Who may approve", review.teams.iter().map(team).collect());
+    block("Said already", review.said.iter().flat_map(|one| said(one, now)).collect());
+    if let Some(command) = &review.approve {
+        text.extend(["\nTo approve: ", command, "\n"].map(str::to_owned));
+    }
+    text
+}
+
+fn head(review: &Review, now: Timestamp) -> String {
+    let mut text = String::new();
+    let mut line = |head: &str, words: &str| text.extend([format!("{head:<12}"), printable(words), "\n".to_owned()]);
+    for RequestLine { id, requester, last } in &review.requests {
+        let last = last.map(|last| format!(", {}", relative(last, now))).unwrap_or_default();
+        let by = quoted(requester);
+        line("Request:", &format!("{id} by {by}{last}, according to an Event, which anyone can write"));
+    }
+    line("Action:", review.action.as_str());
+    let object = &review.object;
+    line("Object:", &if review.contents { format!("what is in {object}") } else { object.clone() });
+    line("UID:", if review.uid == NEW_UID { "none yet: it is to be made" } else { &review.uid });
+    if let Some(created) = review.created {
+        line("Created:", &moment(created, now));
+    }
+    for owner in &review.owners {
+        line("Owned by:", owner);
+    }
+    for loosened in &review.loosened {
+        line("Weaker:", loosened);
+    }
+    if let Some(new_spec) = review.new_spec.as_deref().filter(|hash| *hash != DELETED) {
+        line("New spec:", new_spec);
+    }
+    if !review.labels.is_empty() {
+        line("Labels:", &labels(&review.labels));
+    }
+    if !review.namespace_labels.is_empty() {
+        line("Namespace:", &labels(&review.namespace_labels));
+    }
+    for note in &review.notes {
+        line("Note:", note);
+    }
+    text
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+}
+
+/// `senior-sre: group oidc:senior-sre; alice@example.com (hardware key)`
+fn team(team: &TeamLine) -> String {
+    let groups = team.groups.iter().map(|group| match team.proof {
+        Proof::Identity => format!("group {group}"),
+        Proof::Signature | Proof::HardwareKey => format!("group {group} (signs nothing: keys are listed by person)"),
+    });
+    let members = team.members.iter().map(|one| member(one, team.proof));
+    let all = groups.chain(members).chain(team.remark.clone()).collect::<Vec<_>>().join("; ");
+    format!("{}: {all}", team.name)
+}
+
+fn member(member: &MemberLine, proof: Proof) -> String {
+    let MemberLine { user, keys, hardware_keys } = member;
+    let has = match (proof, *keys, *hardware_keys) {
+        (Proof::Identity, ..) => return user.clone(),
+        (_, 0, _) => "has no key, and a rule asks for a signature",
+        (Proof::HardwareKey, _, 0) => "has no hardware key, and a rule asks for one",
+        (_, _, 0) => "key in a file",
+        _ => "hardware key",
+    };
+    format!("{user} ({has})")
+}
+
+fn said(said: &SaidLine, now: Timestamp) -> Vec<String> {
+    let statement = &said.statement;
+    let (by, team) = (quoted(&statement.approver), quoted(&statement.team));
+    let requester = statement.requester.as_ref().map_or_else(|| "anyone".to_owned(), |name| quoted(name));
+    let signed = if statement.signature.is_some() { ", signed" } else { "" };
+    let until = moment(statement.expires, now);
+    let place = said.place.as_str();
+    let mut lines = vec![format!("by {by}, for team {team}, {place}{signed}, requests by {requester}, until {until}")];
+    if statement.break_glass {
+        lines.push("  breaks glass".to_owned());
+    }
+    if !said.counts_for.is_empty() {
+        lines.push(format!("  counts for {}", said.counts_for.join(", ")));
+    }
+    let not = if said.counts_for.is_empty() { "does not count" } else { "does not count elsewhere" };
+    lines.extend(said.flaws.iter().map(|flaw| format!("  {not}: {flaw}")));
+    lines
+}

@@ -1,0 +1,137 @@
+//! Events: what was refused, or passed in an emergency, so that people find it where they look.
+//!
+//! Written beside the decision, never in its way. An Event only says where to look: anyone can write one.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::core::{ApiResource, DynamicObject, GroupVersion};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::debug;
+
+/// What is to be known of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    pub object: Announced,
+    pub reason: &'static str,
+    pub action: &'static str,
+    pub note: String,
+    /// Whether the object was seen to stand already: what follows may be its end.
+    pub seen: bool,
+}
+
+/// The object as a review names it. Whether it is there is looked up before anything is written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Announced {
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+    pub plural: String,
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+#[derive(Clone)]
+pub struct Announcer {
+    client: Client,
+    queue: mpsc::Sender<Announcement>,
+}
+
+/// What a flood leaves of itself; the rest is in the log and the metrics.
+const WAITING: usize = 64;
+const PAUSE: Duration = Duration::from_millis(200);
+/// An agent repeats itself.
+const REPEATS: Duration = Duration::from_mins(1);
+
+impl Announcer {
+    /// The second part writes what the first is given, until the process ends.
+    pub fn new(client: Client) -> (Self, impl Future<Output = ()>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self { client: client.clone(), queue: sender }, write(client, receiver))
+    }
+
+    pub fn announce(&self, announcement: Announcement) {
+        if self.queue.try_send(announcement).is_err() {
+            debug!("too many Events at once: one is left out");
+        }
+    }
+
+    /// Whether this very object is there: reviews can be forged. What Tagout may not read counts as there.
+    pub async fn stands(&self, object: &Announced) -> bool {
+        stands(&self.client, object).await.unwrap_or(true)
+    }
+}
+
+async fn write(client: Client, mut queue: mpsc::Receiver<Announcement>) {
+    let reporter = Reporter { controller: "tagout.dev".to_owned(), instance: None };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let mut said: HashMap<(Announced, String), Instant> = HashMap::new();
+    while let Some(announcement) = queue.recv().await {
+        said.retain(|_, at| at.elapsed() < REPEATS);
+        let key = (announcement.object.clone(), announcement.note.clone());
+        if said.contains_key(&key) {
+            continue;
+        }
+        sleep(PAUSE).await;
+        if !announcement.seen && stands(&client, &announcement.object).await != Some(true) {
+            continue;
+        }
+        let Announcement { object, reason, action, note, seen: _ } = announcement;
+        let event = Event {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = recorder.publish(&event, &reference(object)).await {
+            debug!(%error, "an Event cannot be written");
+        }
+        said.insert(key, Instant::now());
+    }
+}
+
+/// Nothing where it cannot be read.
+async fn stands(client: &Client, object: &Announced) -> Option<bool> {
+    let parts = [&object.version, &object.plural, &object.name];
+    let optional = [&object.group, &object.namespace];
+    if !parts.into_iter().all(|part| super::facts::is_segment(part))
+        || !optional.into_iter().all(|part| part.is_empty() || super::facts::is_segment(part))
+    {
+        return Some(false);
+    }
+    let resource = ApiResource {
+        group: object.group.clone(),
+        version: object.version.clone(),
+        api_version: api_version(object),
+        kind: object.kind.clone(),
+        plural: object.plural.clone(),
+    };
+    let api: Api<DynamicObject> = if object.namespace.is_empty() {
+        Api::all_with(client.clone(), &resource)
+    } else {
+        Api::namespaced_with(client.clone(), &object.namespace, &resource)
+    };
+    let found = api.get_metadata_opt(&object.name).await.ok()?;
+    Some(found.is_some_and(|found| found.metadata.uid.as_deref() == Some(&object.uid)))
+}
+
+fn api_version(object: &Announced) -> String {
+    GroupVersion { group: object.group.clone(), version: object.version.clone() }.api_version()
+}
+
+fn reference(object: Announced) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(api_version(&object)),
+        kind: Some(object.kind),
+        namespace: Some(object.namespace).filter(|namespace| !namespace.is_empty()),
+        name: Some(object.name),
+        uid: Some(object.uid),
+        ..ObjectReference::default()
+    }
+}
