@@ -457,9 +457,7 @@ fn a_forged_review_grants_nothing() {
 }
 
 fn decisions() -> Vec<String> {
-    let url = format!("http://{}/metrics", shared().tagout.metrics_address());
-    let output = Command::new("curl").args(["--silent", "--fail", &url]).output().expect("curl is installed");
-    let metrics = String::from_utf8(output.stdout).expect("text");
+    let metrics = shared().metrics();
     metrics.lines().filter(|line| line.starts_with("tagout_decisions_total{")).map(str::to_owned).collect()
 }
 

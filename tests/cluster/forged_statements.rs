@@ -22,12 +22,12 @@ const MARKER: &str = "hunter2-in-the-junk";
 #[case::for_another_namespace("namespace", json!("payments"), "not this object")]
 #[case::for_no_namespace("namespace", json!(""), "not this object")]
 #[case::for_an_unknown_action("action", json!("Erase"), "cannot be read")]
-#[case::in_the_name_of_a_team_that_does_not_exist("team", json!("ghosts"), "there is no team ghosts")]
+#[case::in_the_name_of_a_team_that_does_not_exist("team", json!("phantoms"), "there is no team \"phantoms\"")]
 #[case::in_the_name_of_no_team("team", json!(""), "there is no team")]
 #[case::in_the_name_of_nobody("approver", json!(""), "approve in your own name")]
 #[case::in_another_persons_name("approver", json!("bob@example.com"), "approve in your own name")]
 #[case::in_her_own_name_in_other_letters("approver", json!("Alice@example.com"), "approve in your own name")]
-#[case::with_a_field_nobody_knows("breakGlass", json!(true), "cannot be read")]
+#[case::with_a_field_nobody_knows("unlimited", json!(true), "cannot be read")]
 fn a_statement_by_alice_herself(#[case] field: &str, #[case] value: Value, #[case] words: &str) {
     let target = Target::new();
     let mut statement = target.statement();

@@ -57,7 +57,7 @@ fn the_notes_of_the_chart_hold_word_for_word() {
 #[test]
 fn without_approvers_the_chart_does_not_render_and_names_the_value() {
     let world = shared();
-    template(world, &[]).is_refused(&["approvers.groups or approvers.users"]);
+    template(world, &[]).is_refused(&["approvers.groups, approvers.users or approvers.members"]);
     template(world, &["approvers.users={dave}"]).succeeds();
     template(world, &["approvers.groups={system:masters}"]).is_refused(&["system:masters", "Name a group of people"]);
 }
@@ -86,6 +86,7 @@ fn the_service_account_may_do_what_it_needs_and_no_more() {
     let can = |args: &[&str]| world.kubectl(User::Admin, &[&["auth", "can-i", "--as", &account], args].concat()).ok;
     assert!(can(&["update", "validatingwebhookconfigurations"]));
     assert!(can(&["update", "secret/tagout-certificates", "-n", NAMESPACE]));
+    assert!(can(&["update", "secret/tagout-epoch", "-n", NAMESPACE]));
     for forbidden in [
         &["get", "secrets", "-A"][..],
         &["list", "secrets", "-n", NAMESPACE],
@@ -111,8 +112,10 @@ fn installing_again_changes_nothing_upgrading_changes_rules_and_uninstalling_lea
         Outcome::of(helm.args(args).args(["--namespace", NAMESPACE]), "").succeeds()
     };
     let port = format!("service.port={}", world.tagout.address().port());
+    // Trying whether approvals can be planted is over.
+    let before = world.calls("tagout.dev");
     live_and_die(&world.unprotected());
-    assert_eq!(world.calls("tagout.dev"), 0, "nothing of an unprotected namespace reaches Tagout");
+    assert_eq!(world.calls("tagout.dev"), before, "nothing of an unprotected namespace reaches Tagout");
     let namespace = world.production();
     namespace.deployment("api");
 
@@ -131,10 +134,17 @@ fn installing_again_changes_nothing_upgrading_changes_rules_and_uninstalling_lea
 
     let chart = chart().display().to_string();
     let upgrade = ["upgrade", "tagout", &chart, "--reuse-values", "--force-conflicts", "--wait"];
-    helm(&[&upgrade[..], &["--set", "protect.mode=Warn"]].concat());
+    let loosened = ["protect.mode=Warn", "approvers.groups={senior-sre}", &port];
+    let mut refused = world.cp.helm(User::Admin);
+    refused.args(upgrade).args(["--set", loosened[0], "--namespace", NAMESPACE]);
+    Outcome::of(&mut refused, "").is_refused(&["mode: Enforce → Warn", "kubectl tagout approve -f FILE"]);
+    let wanted = template(&world, &loosened).succeeds().out;
+    world.kubectl_with(User::Bob, &["tagout", "approve", "-f", "-", "--yes"], &wanted).succeeds();
+    helm(&[&upgrade[..], &["--set", loosened[0]]].concat());
     eventually("the rule warns", || {
         namespace.kubectl(User::Agent, &["delete", "deployment", "api", "--dry-run=server"]).ok
     });
+    // Back to what is stricter, which nobody has to approve.
     helm(&["rollback", "tagout", "1", "--force-conflicts", "--wait"]);
     eventually("the rule enforces again", || {
         !namespace.kubectl(User::Agent, &["delete", "deployment", "api", "--dry-run=server"]).ok
@@ -153,6 +163,23 @@ fn installing_again_changes_nothing_upgrading_changes_rules_and_uninstalling_lea
     });
     namespace.kubectl(User::Agent, &["delete", "deployment", "api"]).succeeds();
     kubectl(&["delete", "namespace", &namespace.name]).succeeds();
+    world.end();
+}
+
+#[test]
+fn helm_uninstall_removes_rules_and_teams_without_anybodys_approval() {
+    let world = World::start(&Options::default());
+    let mut helm = world.cp.helm(User::Admin);
+    helm.args(["uninstall", "tagout", "--wait", "--namespace", NAMESPACE]);
+    Outcome::of(&mut helm, "").succeeds();
+    for kind in ["protectionrules", "approverteams"] {
+        assert_eq!(world.get(&[kind])["items"].as_array().unwrap().len(), 0, "{kind}");
+    }
+    eventually("no entry is left", || {
+        let entries = world.kubectl(User::Admin, &["get", "validatingwebhookconfigurations", "-o", "name"]);
+        !entries.succeeds().out.contains("tagout")
+    });
+    world.end();
 }
 
 /// A namespace that no rule names, its work, and its end.

@@ -4,17 +4,26 @@
 //! that others stand on start their own.
 
 mod agreement;
+mod approval_objects;
 mod approvals;
 mod bad_input;
+mod break_glass;
 mod cli;
+mod cli_signing;
 mod collector;
 mod connections;
 mod deletion;
+mod epochs;
+mod events;
 mod forged_statements;
 mod install;
+mod loosening;
 mod outage;
 mod plantings;
 mod routine;
 mod rules;
 mod schema;
+mod signature_forgeries;
+mod signatures;
+mod signing;
 mod world;

@@ -77,6 +77,7 @@ fn a_changed_rule_is_in_force_within_seconds() {
     let mut times = Vec::new();
     for mode in ["Enforce", "Audit", "Enforce", "Warn", "Enforce"] {
         let changed = with(rule("changing", "changing"), "mode", json!(mode));
+        shared().permit(&changed);
         shared().apply(User::Admin, &changed).succeeds();
         let started = Instant::now();
         eventually(&format!("mode {mode} is in force"), || attempt(&namespace).ok == (mode != "Enforce"));
@@ -91,7 +92,7 @@ fn deleting_a_rule_removes_its_entry_and_opens_what_it_protected() {
     let namespace = covered("deleted");
     shared().rule(&rule("deleted", "deleted"));
     attempt(&namespace).is_refused(&["(rule deleted)"]);
-    shared().kubectl(User::Admin, &["delete", "protectionrule", "deleted"]).succeeds();
+    shared().remove(User::Admin, "protectionrule/deleted");
     let name = "validatingwebhookconfiguration/tagout-deleted";
     eventually("its configuration is gone", || !shared().kubectl(User::Admin, &["get", name]).ok);
     eventually("what it protected is open", || attempt(&namespace).ok);

@@ -80,7 +80,8 @@ fn a_misspelt_field_is_refused_by_its_name() {
             "unknown field \"spec.objectSelector.matchLabel\"",
         ),
         (team(&json!({"groups": ["a"], "users": ["b"]})), "unknown field \"spec.users\""),
-        (team(&json!({"members": [{"user": "b", "keys": []}]})), "unknown field \"spec.members[0].keys\""),
+        (team(&json!({"members": [{"user": "b", "key": "x"}]})), "unknown field \"spec.members[0].key\""),
+        (team(&json!({"members": [{"user": "b", "keys": [{"publicKey": "x", "comment": "y"}]}]})), "unknown field"),
     ]);
 }
 
@@ -225,7 +226,8 @@ fn somebody_must_be_able_to_approve() {
 #[test]
 fn an_option_that_would_do_nothing_yet_is_refused() {
     all_are_refused(&[
-        (changed(&json!({"approval": {"proof": "Signature"}})), "supported values: \"Identity\""),
+        (changed(&json!({"approval": {"requireVerification": true}})), "it needs proof: HardwareKey"),
+        (changed(&json!({"actions": ["Loosen"]})), "Loosen cannot be named"),
         (changed(&json!({"approval": {"proof": "identity"}})), "supported values: \"Identity\""),
         (changed(&json!({"actions": ["ScaleToZero"]})), "supported values: \"Delete\""),
         (changed(&json!({"actions": ["Delete", "Recreate"]})), "spec.actions"),

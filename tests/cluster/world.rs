@@ -30,7 +30,22 @@ impl World {
             let log = std::fs::read_to_string(cp.dir().join("logs/tagout.log")).unwrap_or_default();
             panic!("Tagout is not installed: {error:#}\n{log}")
         });
-        Self { cp, tagout }
+        let world = Self { cp, tagout };
+        world.epoch();
+        world
+    }
+
+    /// Ends it: a control plane that nobody uses any more slows down the tests that still run.
+    pub fn end(mut self) {
+        self.tagout.kill().expect("it is killed");
+        self.cp.end();
+    }
+
+    /// What approvals by identity have to name: once it is certain that nobody can plant any.
+    pub fn epoch(&self) -> String {
+        let read = || text(&self.get(&["protectionrule", "production"])["status"]["epoch"]);
+        eventually("an epoch begins", || !read().is_empty());
+        read()
     }
 
     /// Runs kubectl as this user. `kubectl tagout` is found as a plugin.
@@ -63,6 +78,11 @@ impl World {
         Namespace { world: self, name }
     }
 
+    /// The namespace of this name, of which there is no value at hand.
+    pub fn borrowed(&self, name: &str) -> Namespace<'_> {
+        Namespace { world: self, name: name.to_owned() }
+    }
+
     pub fn get(&self, args: &[&str]) -> Value {
         let outcome = self.kubectl(User::Admin, &[&["get", "-o", "json"], args].concat()).succeeds();
         serde_json::from_str(&outcome.out).expect("kubectl prints JSON")
@@ -71,6 +91,13 @@ impl World {
     /// The cluster's identity, as statements name it.
     pub fn cluster(&self) -> String {
         text(&self.get(&["namespace", "kube-system"])["metadata"]["uid"])
+    }
+
+    /// Tagout's own metrics.
+    pub fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.tagout.metrics_address());
+        let output = Command::new("curl").args(["--silent", "--fail", &url]).output().expect("curl is installed");
+        String::from_utf8(output.stdout).expect("text")
     }
 
     /// How often the API server has called webhooks whose names end so.
@@ -84,8 +111,23 @@ impl World {
             .sum()
     }
 
-    /// Makes a rule and waits until it is in force.
+    /// Has bob approve what a change loosens, if it loosens anything.
+    pub fn permit(&self, manifest: &Value) {
+        self.kubectl_with(User::Bob, &["tagout", "approve", "-f", "-", "--yes"], &manifest.to_string());
+    }
+
+    /// Deletes a rule, a team or a definition with bob's approval.
+    pub fn remove(&self, user: User, what: &str) {
+        self.kubectl(User::Bob, &["tagout", "approve", what, "--yes"]).succeeds();
+        self.kubectl(user, &["delete", what, "--timeout=60s"]).succeeds();
+    }
+
+    /// Makes or changes a rule and waits until it is in force.
     pub fn rule(&self, manifest: &Value) {
+        let existing = format!("protectionrule/{}", text(&manifest["metadata"]["name"]));
+        if self.kubectl(User::Admin, &["get", &existing]).ok {
+            self.permit(manifest);
+        }
         self.apply(User::Admin, manifest).succeeds();
         let name = format!("protectionrule/{}", text(&manifest["metadata"]["name"]));
         let generation = self.get(&[&name])["metadata"]["generation"].clone();
@@ -141,6 +183,7 @@ impl Namespace<'_> {
             "namespace": object["metadata"].get("namespace").cloned().unwrap_or(json!("")),
             "name": object["metadata"]["name"],
             "cluster": self.world.cluster(),
+            "epoch": self.world.epoch(),
             "approver": approver.name(),
             "team": "approvers",
             "approvedAt": now.to_string(),
@@ -152,6 +195,12 @@ impl Namespace<'_> {
     pub fn present(&self, user: User, what: &str, statements: &Value) -> Outcome {
         let patch = presenting(&statements.to_string());
         self.kubectl(user, &["patch", what, "--type=merge", "--field-manager=tagout-approval", "-p", &patch])
+    }
+
+    /// Creates the `Approval` for a statement, by the manager that kubectl tagout uses.
+    pub fn detach(&self, user: User, statement: &Value) -> Outcome {
+        let create = ["create", "--field-manager=tagout-approval", "-f", "-"];
+        self.world.kubectl_with(user, &create, &approval_object(statement).to_string())
     }
 
     /// Approves as this person, who may.
@@ -168,6 +217,17 @@ pub fn presenting(annotation: &str) -> String {
         "annotations": {"tagout.dev/approval": annotation},
     }})
     .to_string()
+}
+
+/// The `Approval` in which a statement would stand.
+pub fn approval_object(statement: &Value) -> Value {
+    let read: tagout::api::Statement = serde_json::from_value(statement.clone()).expect("a statement");
+    json!({
+        "apiVersion": "tagout.dev/v1alpha1",
+        "kind": "Approval",
+        "metadata": {"name": read.approval_name()},
+        "spec": {"statements": [statement]},
+    })
 }
 
 pub fn deployment(name: &str) -> Value {

@@ -1,0 +1,94 @@
+//! The way through in an emergency.
+
+use controlplane::User;
+use serde_json::{Value, json};
+
+use crate::world::{Namespace, eventually, rule, shared, text};
+
+/// A namespace whose deployments need two approvers, and that carol's team may pass alone.
+fn guarded(name: &str) -> Namespace<'static> {
+    let world = shared();
+    let team = json!({"apiVersion": "tagout.dev/v1alpha1", "kind": "ApproverTeam", "metadata": {"name": format!("{name}-breakers")},
+        "spec": {"members": [{"user": User::Carol.name()}]}});
+    world.apply(User::Admin, &team).succeeds();
+    let mut manifest = rule(name, name);
+    manifest["spec"]["approval"] = json!({
+        "require": [{"anyOf": ["approvers"], "count": 2}], "breakGlass": {"anyOf": [format!("{name}-breakers")]},
+    });
+    world.rule(&manifest);
+    let namespace = world.unprotected();
+    world.kubectl(User::Admin, &["label", "namespace", &namespace.name, &format!("rule={name}")]).succeeds();
+    namespace.deployment("api");
+    namespace
+}
+
+fn breaking(namespace: &Namespace, name: &str) -> Value {
+    let mut statement = namespace.statement("deployment/api", User::Carol);
+    statement["team"] = json!(format!("{name}-breakers"));
+    statement["breakGlass"] = json!(true);
+    statement["reason"] = json!("the database is on fire");
+    statement
+}
+
+#[test]
+fn one_person_with_a_reason_passes_a_quorum_alone_and_everybody_is_told() {
+    let namespace = guarded("glass");
+    let statement = breaking(&namespace, "glass");
+    namespace.present(User::Carol, "deployment/api", &json!([statement])).succeeds();
+    let metric = || {
+        let all = shared().metrics();
+        all.lines().find_map(|line| line.strip_prefix("tagout_break_glass_total{rule=\"glass\"} ")).map(str::to_owned)
+    };
+    let uid = text(&namespace.get("deployment/api")["metadata"]["uid"]);
+    namespace.kubectl(User::Agent, &["delete", "deployment/api", "--dry-run=server"]).succeeds();
+    assert_eq!(metric(), None, "a dry-run breaks nothing");
+    // Her own request: an emergency knows no separation.
+    namespace.kubectl(User::Carol, &["delete", "deployment/api"]).succeeds();
+    assert_eq!(metric().as_deref(), Some("1"));
+    eventually("an Event of type Warning says so", || {
+        let events = namespace.kubectl(User::Admin, &["get", "events.events.k8s.io", "-o", "json"]).succeeds().out;
+        let events: Value = serde_json::from_str(&events).unwrap();
+        events["items"].as_array().unwrap().iter().any(|event| {
+            event["reason"] == "BreakGlass"
+                && event["type"] == "Warning"
+                && event["regarding"]["uid"] == uid.as_str()
+                && text(&event["note"]).contains(User::Carol.name())
+        })
+    });
+    let log = std::fs::read_to_string(shared().cp.audit_log()).expect("an audit log");
+    let key = format!("delete.glass.tagout.dev/break-glass\":\"{}", User::Carol.name());
+    assert!(log.contains(&key), "the audit log has {key}");
+}
+
+#[test]
+fn breaking_glass_without_a_reason_is_refused() {
+    let namespace = guarded("silent-glass");
+    let mut statement = breaking(&namespace, "silent-glass");
+    statement.as_object_mut().unwrap().remove("reason");
+    namespace.present(User::Carol, "deployment/api", &json!([statement])).is_refused(&["give a reason"]);
+    statement["reason"] = json!("  ");
+    namespace.present(User::Carol, "deployment/api", &json!([statement])).is_refused(&["reason"]);
+}
+
+#[test]
+fn an_approver_who_is_in_no_break_glass_team_of_the_rule_cannot_break_it() {
+    let namespace = guarded("others-glass");
+    let mut statement = breaking(&namespace, "others-glass");
+    statement["approver"] = json!(User::Alice.name());
+    statement["team"] = json!("approvers");
+    namespace.present(User::Alice, "deployment/api", &json!([statement])).succeeds();
+    namespace
+        .kubectl(User::Agent, &["delete", "deployment/api"])
+        .is_refused(&["rule others-glass lets nobody of \"approvers\" break glass"]);
+}
+
+#[test]
+fn an_ordinary_approval_by_the_break_glass_team_is_none() {
+    let namespace = guarded("quiet-glass");
+    let mut statement = breaking(&namespace, "quiet-glass");
+    statement["breakGlass"] = json!(false);
+    namespace.present(User::Carol, "deployment/api", &json!([statement])).succeeds();
+    namespace
+        .kubectl(User::Agent, &["delete", "deployment/api"])
+        .is_refused(&["needs approval by 2 of approvers", "is not asked by rule quiet-glass"]);
+}
