@@ -4,21 +4,18 @@
 //! holds only while the configuration stands. So Tagout remembers which configuration it knows (its UID and generation,
 //! which only ever rises), and a random value, the epoch, that approvals name. Any change by other hands ends the epoch.
 
-use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::{ValidatingWebhook, ValidatingWebhookConfiguration};
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 
 use super::Cluster;
+use super::secrets::Place;
 use crate::api::sha256;
 use crate::entries::SHARED;
 use crate::guard::Epoch;
 
-/// The Secret in Tagout's namespace: whoever may write it may make approvals count that were planted.
-pub const RECORD: &str = "tagout-epoch";
-const KEY: &str = "record";
+/// Whoever may write it may make approvals count that were planted.
+const RECORD: Place = Place { name: "tagout-epoch", key: "record" };
 
 /// How Kubernetes itself orders a deletion.
 const KUBERNETES_OWN: [&str; 2] = ["foregroundDeletion", "orphan"];
@@ -70,31 +67,19 @@ pub struct StoredRecord {
 }
 
 pub async fn read_record(client: &Client, namespace: &str) -> kube::Result<Option<StoredRecord>> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let Some(secret) = secrets.get_opt(RECORD).await? else { return Ok(None) };
-    let bytes = secret.data.as_ref().and_then(|data| data.get(KEY));
+    let found = RECORD.read(client, namespace).await?;
     // What cannot be read knows nothing.
-    let record = bytes.and_then(|bytes| serde_json::from_slice(&bytes.0).ok()).unwrap_or_default();
-    Ok(Some(StoredRecord { record, resource_version: secret.metadata.resource_version }))
+    Ok(found.map(|found| StoredRecord { record: found.said.unwrap_or_default(), resource_version: found.version }))
 }
 
-/// Writes the record over the version that was read; a conflict is an error like any other.
 pub async fn write_record(
     client: &Client,
     namespace: &str,
     record: &Record,
     over: Option<String>,
 ) -> kube::Result<StoredRecord> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let bytes = serde_json::to_vec(record).expect("a record can be written");
-    let mut secret = Secret { data: Some([(KEY.to_owned(), ByteString(bytes))].into()), ..Secret::default() };
-    secret.metadata.name = Some(RECORD.to_owned());
-    secret.metadata.resource_version.clone_from(&over);
-    let written = match over {
-        Some(_) => secrets.replace(RECORD, &PostParams::default(), &secret).await?,
-        None => secrets.create(&PostParams::default(), &secret).await?,
-    };
-    Ok(StoredRecord { record: record.clone(), resource_version: written.metadata.resource_version })
+    let resource_version = RECORD.write(client, namespace, record, over).await?;
+    Ok(StoredRecord { record: record.clone(), resource_version })
 }
 
 impl Cluster {

@@ -4,6 +4,7 @@ mod epoch;
 mod events;
 mod facts;
 mod rules;
+mod secrets;
 mod settled;
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tracing::warn;
 
 use crate::api::{ApproverTeam, ProtectionRule};
 
-pub use epoch::{RECORD, Record, StoredRecord, hash, read_record, write_record};
+pub use epoch::{Record, StoredRecord, hash, read_record, write_record};
 pub use events::{Announced, Announcement, Announcer};
 pub use rules::{Loaded, NotLoaded, RulesInForce};
 pub use settled::{Settled, SettledRules, read_settled, write_settled};

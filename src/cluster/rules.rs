@@ -123,7 +123,7 @@ async fn load(client: &Client, own_namespace: &str) -> kube::Result<Rules> {
         tokio::try_join!(configurations.list(&all), teams.list(&all), namespaces.get_metadata("kube-system"), async {
             Ok(read_settled(client, own_namespace).await)
         })?;
-    let settled = settled.ok().flatten().map(|(settled, _)| settled);
+    let settled = settled.ok().and_then(|(settled, _)| settled);
     Ok(Rules {
         rules: configurations.iter().filter_map(|found| read_rule(found, settled.as_ref())).collect(),
         teams: teams.into_iter().filter_map(read_team).collect::<BTreeMap<_, _>>(),

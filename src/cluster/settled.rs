@@ -5,15 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::PostParams;
-use kube::{Api, Client};
+use kube::Client;
 use serde::{Deserialize, Serialize};
 
-/// The Secret in Tagout's namespace.
-const NAME: &str = "tagout-settled";
-const KEY: &str = "rules";
+use super::secrets::Place;
+
+const SETTLED: Place = Place { name: "tagout-settled", key: "rules" };
 
 /// The teams by which somebody could meet a rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,13 +24,11 @@ pub struct Settled {
 /// By the name of the rule.
 pub type SettledRules = BTreeMap<String, Settled>;
 
-/// What is written down, with its version; nothing where nothing ever was.
-pub async fn read_settled(client: &Client, namespace: &str) -> kube::Result<Option<(SettledRules, Option<String>)>> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let Some(secret) = secrets.get_opt(NAME).await? else { return Ok(None) };
-    let bytes = secret.data.as_ref().and_then(|data| data.get(KEY));
-    let read = bytes.and_then(|bytes| serde_json::from_slice(&bytes.0).ok()).unwrap_or_default();
-    Ok(Some((read, secret.metadata.resource_version)))
+/// What is written down, with its version. Absent where nothing ever was, or where it cannot be read: that makes no rule
+/// free.
+pub async fn read_settled(client: &Client, namespace: &str) -> kube::Result<(Option<SettledRules>, Option<String>)> {
+    let found = SETTLED.read(client, namespace).await?;
+    Ok(found.map_or((None, None), |found| (found.said, found.version)))
 }
 
 pub async fn write_settled(
@@ -42,13 +37,5 @@ pub async fn write_settled(
     rules: &SettledRules,
     over: Option<String>,
 ) -> kube::Result<()> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let bytes = serde_json::to_vec(rules).expect("text can be written");
-    let mut secret = Secret { data: Some([(KEY.to_owned(), ByteString(bytes))].into()), ..Secret::default() };
-    secret.metadata.name = Some(NAME.to_owned());
-    secret.metadata.resource_version.clone_from(&over);
-    match over {
-        Some(_) => secrets.replace(NAME, &PostParams::default(), &secret).await.map(drop),
-        None => secrets.create(&PostParams::default(), &secret).await.map(drop),
-    }
+    SETTLED.write(client, namespace, rules, over).await.map(drop)
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::{Gate, NEWS, Unanswered, answer, convert};
+use super::{Gate, NEWS, Unanswered, answer, convert, decided};
 use crate::api::{APPROVAL, Action, NEW_UID, Statement, crds, printable, read_statements};
 use crate::cluster::NotLoaded;
 use crate::guard::{Because, Candidate, Change, Changed, Facts, Needs, Request, Rule, Verdict, Weighed, weigh};
@@ -81,23 +81,7 @@ impl Gate {
     }
 
     fn refused_change(&self, review: &RawRequest, request: &Request, reason: &str) {
-        let subject = &request.subject;
-        Decided {
-            request: String::new(),
-            rule: "",
-            resource_label: "other",
-            action: request.action.as_str(),
-            kind: subject.kind(),
-            namespace: &subject.namespace,
-            name: &subject.name,
-            uid: &subject.uid,
-            requester: request.requester.name,
-            verdict: Verdict::Deny,
-            because: reason.to_owned(),
-            broke_glass: &[],
-            dry_run: review.dry_run,
-        }
-        .emit(&self.telemetry);
+        Decided { because: reason.to_owned(), ..decided(request, Verdict::Deny, review.dry_run) }.emit(&self.telemetry);
     }
 }
 

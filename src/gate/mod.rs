@@ -176,16 +176,9 @@ impl Gate {
             request: request_id(request),
             rule: called,
             resource_label: label(&decision.rules, subject),
-            action: request.action.as_str(),
-            kind: subject.kind(),
-            namespace: &subject.namespace,
-            name: &subject.name,
-            uid: &subject.uid,
-            requester: request.requester.name,
-            verdict: decision.verdict,
             because: reason(&decision.because),
             broke_glass: &decision.broke_glass,
-            dry_run: review.dry_run,
+            ..decided(request, decision.verdict, review.dry_run)
         }
         .emit(&self.telemetry);
         if let Some((reason, note)) = worth_an_event(request, decision).filter(|_| !review.dry_run) {
@@ -206,6 +199,26 @@ impl Gate {
             }
             self.announcer.announce(Announcement { object, reason, action: request.action.as_str(), note, seen });
         }
+    }
+}
+
+/// What is to be told of every decision; by which rule and why is left to be said.
+fn decided<'a>(request: &'a Request, verdict: Verdict, dry_run: bool) -> Decided<'a> {
+    let subject = &request.subject;
+    Decided {
+        request: String::new(),
+        rule: "",
+        resource_label: "other",
+        action: request.action.as_str(),
+        kind: subject.kind(),
+        namespace: &subject.namespace,
+        name: &subject.name,
+        uid: &subject.uid,
+        requester: request.requester.name,
+        verdict,
+        because: String::new(),
+        broke_glass: &[],
+        dry_run,
     }
 }
 

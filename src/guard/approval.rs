@@ -124,7 +124,8 @@ pub(super) struct Occasion<'a> {
 /// a request, and there may be a thousand rules.
 pub(super) fn prove<'s>(sources: &'s [Source<'s>], occasion: &Occasion) -> Vec<Proven<'s>> {
     let all = sources.iter().flat_map(|source| source.statements.iter().map(move |statement| (source, statement)));
-    all.map(|(source, statement)| Proven { statement, by: author(statement, source, occasion) }).collect()
+    let people = People::of(occasion.rules);
+    all.map(|(source, statement)| Proven { statement, by: author(statement, source, occasion, &people) }).collect()
 }
 
 pub(super) fn valid_statements<'s>(proven: &[Proven<'s>], occasion: &Occasion, rule: &Rule) -> Valid<'s> {
@@ -179,7 +180,7 @@ fn people<'s>(authors: &[(&'s Statement, &Author)]) -> Vec<Person<'s>> {
 }
 
 /// Whose statement it is. The cheap checks come first, the signature last.
-fn author(statement: &Statement, source: &Source, occasion: &Occasion) -> Result<Author, Flaw> {
+fn author(statement: &Statement, source: &Source, occasion: &Occasion, people: &People) -> Result<Author, Flaw> {
     names_this_action(statement, occasion)?;
     names_this_object(statement, source)?;
     names_this_cluster(statement, &occasion.rules.cluster)?;
@@ -188,11 +189,11 @@ fn author(statement: &Statement, source: &Source, occasion: &Occasion) -> Result
     is_a_persons(statement)?;
     is_not_revoked(statement, occasion.rules)?;
     if statement.signature.is_some() {
-        return signed(statement, occasion);
+        return signed(statement, occasion, people);
     }
     is_of_this_epoch(statement, source, occasion.epoch)?;
     is_still_in_the_team(statement, occasion.rules)?;
-    Ok(Author { names: People::of(occasion.rules).names(&statement.approver, None), key: None })
+    Ok(Author { names: people.names(&statement.approver, None), key: None })
 }
 
 fn check(statement: &Statement, author: &Author, occasion: &Occasion, rule: &Rule) -> Result<(), Flaw> {
@@ -281,9 +282,8 @@ fn is_of_this_epoch(statement: &Statement, source: &Source, epoch: &Epoch) -> Re
 }
 
 /// The signature is this person's, by a key that their team lists, and that was good at the time and still is.
-fn signed(statement: &Statement, occasion: &Occasion) -> Result<Author, Flaw> {
+fn signed(statement: &Statement, occasion: &Occasion, people: &People) -> Result<Author, Flaw> {
     let signature = Signed::read(statement.signature.as_deref().unwrap_or_default())?;
-    let people = People::of(occasion.rules);
     let team = occasion.rules.teams.get(&statement.team).ok_or_else(|| Flaw::NoSuchTeam(statement.team.clone()))?;
     let of_the_key: Vec<_> = team.keys.iter().filter(|listed| signature.is_by(&listed.key)).collect();
     if of_the_key.is_empty() {

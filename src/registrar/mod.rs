@@ -9,10 +9,14 @@ mod status;
 mod sweep;
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kube::Client;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Preconditions};
+use kube::{Api, Client};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -98,5 +102,19 @@ impl Registrar {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+/// Deletes an object in the very version that was looked at. Whether it was there to be deleted; that somebody changed
+/// it or was first is no error.
+async fn delete_exactly<K: Clone + DeserializeOwned + Debug>(
+    api: &Api<K>,
+    metadata: &ObjectMeta,
+) -> kube::Result<bool> {
+    let exactly_this = Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
+    let name = metadata.name.as_deref().unwrap_or_default();
+    match api.delete(name, &DeleteParams::default().preconditions(exactly_this)).await {
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
+        other => other.map(|_| true),
     }
 }

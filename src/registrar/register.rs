@@ -5,14 +5,14 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, ListParams, ObjectList, PostParams, Preconditions};
+use kube::api::{ListParams, ObjectList, PostParams};
 use kube::core::DeserializeGuard;
 use kube::{Api, CustomResourceExt, ResourceExt};
 use tracing::{info, warn};
 
 use super::settle::Teams;
 use super::status::{self, Findings, RuleState};
-use super::{AFTER_ERROR, Registrar};
+use super::{AFTER_ERROR, Registrar, delete_exactly};
 use crate::api::{ApproverTeam, ProtectionRule};
 use crate::entries::{self, COMPILER, Origin, Place, SHARED};
 use crate::guard::{Rule, Team};
@@ -286,17 +286,7 @@ impl Registrar {
                 return Ok(());
             }
             info!(rule, "the rule was deleted: its entry goes");
-            let exactly_this = Preconditions {
-                uid: configuration.uid(),
-                resource_version: configuration.metadata.resource_version.clone(),
-            };
-            let only_this = DeleteParams::default().preconditions(exactly_this);
-            return match pass.configurations.delete(&configuration.name_any(), &only_this).await {
-                Err(kube::Error::Api(status)) if status.code != 409 && status.code != 404 => {
-                    Err(kube::Error::Api(status))
-                }
-                _ => Ok(()),
-            };
+            return delete_exactly(&pass.configurations, &configuration.metadata).await.map(drop);
         }
         warn!(rule, "the rule was lost with its definition, not deleted: its entry stays. Create the rule again");
         self.keep_as_it_was(pass, rule, configuration, origin).await

@@ -28,11 +28,11 @@ impl Registrar {
         teams: &Teams,
     ) -> kube::Result<()> {
         let namespace = &self.service.namespace;
-        let (before, version) = match read_settled(&self.client, namespace).await? {
-            Some((settled, version)) => (settled, version),
-            // Taken away while rules were in force: those were settled, as far as anybody can tell.
-            None => (in_force(pass).map(|rule| (rule, Settled::default())).collect(), None),
-        };
+        let (written, version) = read_settled(&self.client, namespace).await?;
+        // Taken away or damaged while rules were in force: those were settled, as far as anybody can tell.
+        let before = written
+            .clone()
+            .unwrap_or_else(|| in_force(pass).map(|rule| (rule, Settled::default())).collect::<SettledRules>());
         let mut after = SettledRules::new();
         // One whose rule is gone and whose entry still refuses stays as it was.
         for rule in in_force(pass) {
@@ -48,7 +48,7 @@ impl Registrar {
             };
             after.extend(settled.map(|settled| (name, settled)));
         }
-        if version.is_some() && before == after {
+        if written.as_ref() == Some(&after) {
             return Ok(());
         }
         write_settled(&self.client, namespace, &after, version).await

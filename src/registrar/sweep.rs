@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{DeleteParams, ListParams, Preconditions};
+use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 use tracing::info;
 
-use super::Registrar;
+use super::{Registrar, delete_exactly};
 use crate::api::Approval;
 
 /// Long enough to be looked at by whoever asks what happened.
@@ -31,14 +31,8 @@ impl Registrar {
             if !approval.spec.statements.iter().all(|statement| over(statement.expires)) {
                 continue;
             }
-            let exactly_this = Preconditions { uid: approval.uid(), resource_version: approval.resource_version() };
-            let name = approval.name_any();
-            match approvals.delete(&name, &DeleteParams::default().preconditions(exactly_this)).await {
-                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
-                other => {
-                    other?;
-                    info!(approval = name, "all it says is long over: it goes");
-                }
+            if delete_exactly(&approvals, &approval.metadata).await? {
+                info!(approval = approval.name_any(), "all it says is long over: it goes");
             }
         }
         Ok(())

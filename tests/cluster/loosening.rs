@@ -356,3 +356,27 @@ fn a_guard_that_a_finalizer_keeps_from_going_still_guards() {
     world.kubectl(User::Agent, &["delete", "protectionrule", "production"]).is_refused(&["the rule is deleted"]);
     world.end();
 }
+
+/// What is not known to be free is not free.
+#[test]
+fn a_lost_or_damaged_memory_of_settled_rules_makes_no_rule_free() {
+    let world = crate::world::World::start(&controlplane::Options::default());
+    let in_own = ["-n", controlplane::installation::NAMESPACE];
+    let secret = "secret/tagout-settled";
+    let garbage = json!({"data": {"rules": "e30gZ2FyYmFnZQ=="}}).to_string();
+    for lose in [&["patch", secret, "--type=merge", "-p", &garbage][..], &["delete", secret]] {
+        eventually("it is written down", || {
+            let found = world.kubectl(User::Admin, &[&in_own[..], &["get", secret, "-o", "json"]].concat());
+            let data = serde_json::from_str::<Value>(&found.out).unwrap_or_default()["data"]["rules"].clone();
+            data.is_string() && data != "e30gZ2FyYmFnZQ=="
+        });
+        world.kubectl(User::Agent, &[&in_own[..], lose].concat()).succeeds();
+        for _ in 0..10 {
+            world
+                .kubectl(User::Agent, &["delete", "protectionrule", "production"])
+                .is_refused(&["the rule is deleted"]);
+            thread::sleep(Duration::from_millis(300));
+        }
+    }
+    world.end();
+}
