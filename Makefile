@@ -29,6 +29,10 @@ generate: ## write what is generated from the code: the chart's definitions, dep
 	@mv charts/tagout/crds/new charts/tagout/crds/tagout.dev.yaml
 	@deploy/generate deploy
 
+.PHONY: bench-radius
+bench-radius: ## what it costs to find out what goes with a namespace of 5,000 objects
+	@$(CARGO) run --locked --release --quiet --example radius
+
 .PHONY: mutants
 mutants: ## which changes of approvals and proofs the unit tests would not notice; needs cargo-mutants, takes hours
 	@command -v cargo-mutants >/dev/null || { echo "cargo install cargo-mutants --locked" >&2; exit 1; }

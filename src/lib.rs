@@ -7,6 +7,7 @@
 //! The [`registrar`] keeps the entries as the rules ([`api`]) say, [`certificates`] keeps the API server's trust,
 //! [`telemetry`] counts and logs, and [`cli`] is `kubectl tagout`.
 
+pub mod actions;
 pub mod api;
 pub mod certificates;
 pub mod cli;

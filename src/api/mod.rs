@@ -1,7 +1,9 @@
 //! What users write: rules, teams, and the statements by which people approve.
 
+mod action;
 mod approval;
 mod period;
+mod record;
 mod rule;
 mod statement;
 mod team;
@@ -11,11 +13,13 @@ use jiff::SignedDuration;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
+pub use action::Action;
 pub use approval::{Approval, ApprovalSpec, approval_name};
 pub use period::Period;
+pub use record::{DeletionRecord, DeletionRecordSpec, record_name};
 pub use rule::{
-    Action, ApprovalTerms, BreakGlass, Exception, MatchCondition, Mode, Proof, ProtectionRule, ProtectionRuleSpec,
-    ProtectionRuleStatus, Requirement, ResourceRule, RuleFailurePolicy,
+    ApprovalTerms, BreakGlass, Exception, MatchCondition, Mode, Owned, Proof, ProtectionRule, ProtectionRuleSpec,
+    ProtectionRuleStatus, Requirement, ResourceRule, RuleFailurePolicy, Tolerate,
 };
 pub use statement::{
     DELETED, MAX_STATEMENT_BYTES, MAX_STATEMENTS, NEW_UID, Protects, Scope, Statement, StatementError, Statements,
@@ -91,8 +95,8 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// The definitions that the chart installs, in the order in which they are installed.
-pub fn crds() -> [CustomResourceDefinition; 3] {
-    [Approval::crd(), ApproverTeam::crd(), ProtectionRule::crd()]
+pub fn crds() -> [CustomResourceDefinition; 4] {
+    [Approval::crd(), ApproverTeam::crd(), DeletionRecord::crd(), ProtectionRule::crd()]
 }
 
 /// The definitions as the chart has them in `crds/`.

@@ -3,7 +3,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Period;
+use super::{Action, Period};
 
 /// Which objects are protected, from which actions, and who may approve an exception.
 ///
@@ -83,15 +83,23 @@ pub struct ProtectionRuleSpec {
     pub match_conditions: Vec<MatchCondition>,
 
     /// The actions that need approval. Written in when the rule is created, so that an action which a later version of
-    /// Tagout knows never joins an existing rule by itself. Default: [Delete].
+    /// Tagout knows never joins an existing rule by itself. Default: all but Evict, which drains do too.
     #[serde(default = "default_actions")]
-    #[schemars(length(min = 1, max = 1))]
+    #[schemars(length(min = 1, max = 7))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = Rule::new("self.all(action, action != 'Loosen')")
             .message("Loosen cannot be named: every rule and team that is in force is guarded against it already")
     )]
     pub actions: Vec<Action>,
+
+    /// What holds for objects that a living controller owns and would make anew. Default: Auto.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub owned: Owned,
+
+    /// Deletions and evictions that need no approval because little goes. Absent: every one needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerate: Option<Tolerate>,
 
     /// Who may approve, how that is proven, and for how long an approval is good.
     pub approval: ApprovalTerms,
@@ -110,22 +118,26 @@ pub enum Mode {
     Enforce,
 }
 
-/// One way to destroy something.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
-    /// DELETE of the object, alone or as part of a collection.
-    Delete,
-    /// A rule or team becomes weaker. Guarded always, whatever rules say.
-    Loosen,
+/// Whether a rule covers what another object controls. Objects without a living controller are always covered.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owned {
+    /// Pods, Jobs, Secrets, ConfigMaps, Services and Ingresses follow their living controller, which makes them anew.
+    /// Everything else is covered.
+    #[default]
+    Auto,
+    /// Whatever has a living controller follows it, workloads and claims too: for operators that delete and recreate them.
+    Follow,
+    /// Nothing follows.
+    Include,
 }
 
-impl Action {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Delete => "Delete",
-            Self::Loosen => "Loosen",
-        }
-    }
+/// What is too small to ask a person about.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Tolerate {
+    /// How many protected objects may go with one request, the object itself included. Only for namespaced objects, and
+    /// only where everything that would go could be counted.
+    #[schemars(range(min = 1, max = 1000), extend("format" = "int32"))]
+    pub objects: u32,
 }
 
 /// How a statement is known to be its approver's.
@@ -169,13 +181,13 @@ pub enum RuleFailurePolicy {
         "!self.resources.exists(r, r == '*') || self.apiGroups.all(g, g.contains('.') && !g.endsWith('.k8s.io'))"
     ).message("'*' is for API groups of custom resources; name the kinds of a built-in group one by one"),
     validation = Rule::new(
-        "!self.apiGroups.exists(g, !g.contains('.') || g.endsWith('.k8s.io')) || !self.resources.exists(r, r in ['pods', \
-         'replicasets', 'replicationcontrollers', 'controllerrevisions', 'jobs', 'events', 'leases', 'endpoints', \
+        "!self.apiGroups.exists(g, !g.contains('.') || g.endsWith('.k8s.io')) || !self.resources.exists(r, r in \
+         ['replicasets', 'replicationcontrollers', 'controllerrevisions', 'events', 'leases', 'endpoints', \
          'endpointslices', 'nodes', 'csinodes', 'persistentvolumes', 'volumeattachments', 'certificatesigningrequests', \
          'ipaddresses'])"
-    ).message("controllers delete pods, replicasets, controllerrevisions, jobs, events, leases, endpoints, nodes, \
-         persistentvolumes and the like as daily work; protect what owns them: deployments, statefulsets, daemonsets, \
-         cronjobs, services, persistentvolumeclaims"),
+    ).message("controllers delete replicasets, controllerrevisions, events, leases, endpoints, nodes, persistentvolumes \
+         and the like as daily work; protect what owns them: deployments, statefulsets, daemonsets, cronjobs, services, \
+         persistentvolumeclaims (which protect the volumes behind them)"),
     validation = Rule::new("!self.apiGroups.exists(g, g == 'admissionregistration.k8s.io')")
         .message("the API server asks no webhook about webhook configurations and admission policies; guard them by RBAC"),
     validation = Rule::new("!self.apiGroups.exists(g, g == 'tagout.dev')")
@@ -316,6 +328,11 @@ pub struct ProtectionRuleStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<String>,
 
+    /// What else the API server asks Tagout about for this rule, because what the rule covers goes with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub also_asks_about: Vec<String>,
+
     /// `Ready`: the rule is right as it is written. `Enforced`: the API server refuses by this version of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -335,7 +352,7 @@ fn one() -> u8 {
 }
 
 fn default_actions() -> Vec<Action> {
-    vec![Action::Delete]
+    Action::DEFAULT.to_vec()
 }
 
 fn default_valid_for() -> Period {

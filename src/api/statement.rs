@@ -1,10 +1,12 @@
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::{Action, json_fault};
+use super::{Action, json_fault, sha256};
 
 /// A named person says that one action on one object may happen, before a time.
 ///
@@ -71,8 +73,9 @@ impl Scope {
     }
 }
 
-/// The protected objects that may go with the one that is named.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+/// The protected objects that may go with the one that is named. What comes and goes with them by itself (pods,
+/// ReplicaSets, Jobs, and Secrets and the like that a controller makes) is not among them.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Protects {
     /// `sha256:` and the hash of their UIDs, sorted, each followed by a line feed.
@@ -80,6 +83,34 @@ pub struct Protects {
     /// The UIDs, where they are few enough to be listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uids: Vec<String>,
+    /// Kinds of which nobody could tell what would go, like `deployments.apps`, and which may go unseen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unlisted: Vec<String>,
+}
+
+impl Protects {
+    /// Longer lists are named by their digest alone: an annotation holds 256 KiB, and a person reads none of it.
+    const LISTED: usize = 1000;
+
+    pub fn of(uids: &BTreeSet<String>, unlisted: Vec<String>) -> Self {
+        let listed = uids.len() <= Self::LISTED;
+        let uids_listed = if listed { uids.iter().cloned().collect() } else { Vec::new() };
+        Self { digest: digest(uids), uids: uids_listed, unlisted }
+    }
+
+    /// Whether all of these may go. A list that is not what its digest says is nobody's word.
+    pub fn names(&self, uids: &BTreeSet<String>) -> bool {
+        if self.uids.is_empty() {
+            return uids.is_empty() || self.digest == digest(uids);
+        }
+        let own: BTreeSet<String> = self.uids.iter().cloned().collect();
+        self.digest == digest(&own) && uids.is_subset(&own)
+    }
+}
+
+fn digest(uids: &BTreeSet<String>) -> String {
+    let lines: String = uids.iter().flat_map(|uid| [uid, "\n"]).collect();
+    sha256(lines.as_bytes())
 }
 
 /// The UID of what does not exist yet, and the new spec of what is to exist no more.

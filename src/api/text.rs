@@ -59,6 +59,9 @@ impl Statement {
             for uid in &protects.uids {
                 line("protects uid", uid)?;
             }
+            for kind in &protects.unlisted {
+                line("protects unlisted", kind)?;
+            }
         }
         line("cluster", &self.cluster)?;
         if let Some(epoch) = &self.epoch {
@@ -157,7 +160,11 @@ reason: OPS-1234
             name: "payments".into(),
             scope: Scope::Contents,
             new_spec: Some("deleted".into()),
-            protects: Some(Protects { digest: "sha256:00".into(), uids: vec!["u1".into()] }),
+            protects: Some(Protects {
+                digest: "sha256:00".into(),
+                uids: vec!["u1".into()],
+                unlisted: vec!["secrets".into()],
+            }),
             epoch: Some("e1".into()),
             requester: Some("agent-7".into()),
             break_glass: true,
@@ -167,7 +174,7 @@ reason: OPS-1234
         for line in [
             "\nscope: Contents\n",
             "\nnewSpec: deleted\n",
-            "\nprotects: sha256:00\nprotects uid: u1\n",
+            "\nprotects: sha256:00\nprotects uid: u1\nprotects unlisted: secrets\n",
             "\nepoch: e1\n",
             "\nrequester: agent-7\n",
             "\nbreakGlass: true\n",
@@ -196,7 +203,9 @@ reason: OPS-1234
         assert_eq!(lines.next(), Some("Tagout approval, version 1"));
         let lines: Vec<(&str, &str)> = lines.map(|line| line.split_once(": ").unwrap()).collect();
         let find = |key: &str| lines.iter().find(|(own, _)| *own == key).map(|(_, value)| (*value).to_owned());
-        let uids = lines.iter().filter(|(key, _)| *key == "protects uid").map(|(_, uid)| (*uid).to_owned()).collect();
+        let all =
+            |wanted: &str| lines.iter().filter(|(key, _)| *key == wanted).map(|(_, one)| (*one).to_owned()).collect();
+        let (uids, unlisted) = (all("protects uid"), all("protects unlisted"));
         Statement {
             action: if find("action").unwrap() == "Delete" { Action::Delete } else { Action::Loosen },
             uid: find("uid").unwrap(),
@@ -209,7 +218,7 @@ reason: OPS-1234
             team: find("team").unwrap(),
             requester: find("requester"),
             reason: find("reason"),
-            protects: find("protects").map(|digest| Protects { digest, uids }),
+            protects: find("protects").map(|digest| Protects { digest, uids, unlisted }),
             new_spec: find("newSpec"),
             approved_at: find("approvedAt").unwrap().parse().unwrap(),
             expires: find("expires").unwrap().parse().unwrap(),
@@ -234,7 +243,8 @@ reason: OPS-1234
     fn statements() -> impl Strategy<Value = Statement> {
         let words = (word(), word(), word(), word(), word(), word(), word());
         let options = (option::of(word()), option::of(word()), option::of(word()), option::of(word()));
-        let protects = option::of((word(), proptest::collection::vec(word(), 0..3)));
+        let several = || proptest::collection::vec(word(), 0..3);
+        let protects = option::of((word(), several(), several()));
         let rest = (0..2_000_000_i64, 0..2_000_000_000_i64, any::<bool>(), any::<bool>(), any::<bool>());
         (words, options, protects, rest).prop_map(|(words, options, protects, rest)| Statement {
             uid: words.0,
@@ -248,7 +258,7 @@ reason: OPS-1234
             requester: options.1,
             reason: options.2,
             new_spec: options.3,
-            protects: protects.map(|(digest, uids)| Protects { digest, uids }),
+            protects: protects.map(|(digest, uids, unlisted)| Protects { digest, uids, unlisted }),
             approved_at: NOW + SignedDuration::from_secs(rest.0),
             expires: NOW + SignedDuration::from_nanos(rest.1),
             action: if rest.2 { Action::Delete } else { Action::Loosen },

@@ -1,23 +1,47 @@
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{bail, ensure};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::cluster::{Caller, Setting};
-use super::object::LiveObject;
+use super::connection::Cluster;
+use super::facts;
+use super::goes::Goes;
+use super::object::{LiveObject, home};
 use super::said::{Place, Said};
-use crate::api::{Action, MAX_VALID_FOR, Mode, Proof, SYSTEM_PREFIX, Scope, Statement, same_person};
+use crate::api::{Action, DELETED, MAX_VALID_FOR, Mode, Proof, SYSTEM_PREFIX, Scope, Statement, same_person};
 use crate::guard::{
-    Because, Beside, Candidate, Change, Decision, Facts, Flaw, NamespaceFact, Needs, Request, Requester, Rule, Rules,
-    Subject, Team, Weighed, covering, decide,
+    Because, Beside, Candidate, Change, Decision, EVERYTHING, Facts, Flaw, Needs, Radius, Reach, Request, Requester,
+    Rule, Rules, Subject, Team, Weighed, covering, decide,
 };
+
+/// Everything that can be approved.
+pub const ACTIONS: [Action; 8] = [
+    Action::Delete,
+    Action::ScaleToZero,
+    Action::Evict,
+    Action::Reparent,
+    Action::Finalize,
+    Action::DiscardData,
+    Action::Unprotect,
+    Action::Loosen,
+];
 
 /// One action on one object, and everything by which the guard would judge it.
 pub struct Case<'a> {
     pub matter: Matter,
     pub object: LiveObject,
-    /// Absent for cluster-scoped objects, and where the caller may not read it: then every rule may cover the object.
+    /// Absent for cluster-scoped objects, and where the caller may not read it: then every rule may cover the object. Of
+    /// a volume, that of its claim.
     pub home: Option<LiveObject>,
+    /// Of a volume, its claim: rules are about that.
+    pub claim: Option<Subject<'static>>,
+    /// What goes with it, for people.
+    pub goes: Goes,
+    /// The same and more, for the guard.
+    pub facts: RefCell<Facts>,
     /// What has been said already.
     pub said: Vec<Said>,
     pub setting: &'a Setting,
@@ -27,8 +51,8 @@ pub struct Case<'a> {
 /// What it is about.
 #[derive(Debug)]
 pub enum Matter {
-    /// The deletion of the object.
-    Deletion,
+    /// What happens to the object.
+    Action(Action),
     /// The deletion of what is in a Namespace, not of the Namespace.
     Contents,
     /// A change of a rule, a team or one of Tagout's definitions.
@@ -37,7 +61,16 @@ pub enum Matter {
 
 impl Matter {
     pub fn action(&self) -> Action {
-        if let Self::Change(_) = self { Action::Loosen } else { Action::Delete }
+        match self {
+            Self::Action(action) => *action,
+            Self::Contents => Action::Delete,
+            Self::Change(_) => Action::Loosen,
+        }
+    }
+
+    /// Whether the object itself would be gone, and with it more.
+    pub fn is_deletion(&self) -> bool {
+        matches!(self, Self::Action(Action::Delete)) || self.new_spec() == Some(DELETED)
     }
 
     pub fn scope(&self) -> Scope {
@@ -49,7 +82,67 @@ impl Matter {
     }
 }
 
+/// Stands for a kind of which no rule is.
+const UNCOUNTED: &str = "uncounted.invalid";
+
+/// What nobody has to accept.
+const BY_CHOICE: &str = "Tagout may not look";
+
 impl<'a> Case<'a> {
+    /// Looks up everything but what has been said.
+    pub async fn read(at: &Cluster, setting: &'a Setting, object: LiveObject, matter: Matter) -> anyhow::Result<Self> {
+        let client = &at.client;
+        let claim = facts::claim(client, setting, &object, matter.is_deletion()).await;
+        let namespace = claim.as_ref().map_or_else(|| object.namespace(), |claim| &claim.namespace);
+        let home = home(client, &setting.kinds, namespace).await?;
+        let mut known = Facts { namespace: home.as_ref().map(facts::namespace), ..Facts::default() };
+        known.epoch = setting.protection.epoch();
+        known.radius = Some(Radius::default());
+        if object.exists() && !matches!(matter, Matter::Contents) {
+            known.owners = facts::owners(client, setting, &object).await;
+            if matter.is_deletion() {
+                let radius = facts::radius(at, &object).await;
+                let near: Vec<_> = home.iter().chain([&object]).collect();
+                known.namespaces = facts::labels(client, setting, radius.namespaces(), &near).await;
+                known.radius = Some(radius);
+            }
+        }
+        let now = setting.now;
+        let facts = RefCell::new(known);
+        let mut case =
+            Self { matter, object, home, claim, goes: Goes::default(), facts, said: Vec::new(), setting, now };
+        let protected = case.decide(&[], None).carries;
+        let within = if case.object.kind.is_namespace() { case.object.name() } else { case.object.namespace() };
+        case.goes = Goes::of(case.facts.borrow().radius.as_ref(), within, &protected);
+        Ok(case)
+    }
+
+    /// The namespace of the object, where what is said of its contents counts.
+    pub fn place(&self) -> Option<&LiveObject> {
+        self.home.as_ref().filter(|_| !self.object.namespace().is_empty())
+    }
+
+    /// Why nothing of what goes along could be looked up, if so.
+    pub fn nothing_known(&self) -> Option<&str> {
+        self.goes.unlisted.get(EVERYTHING).map(String::as_str)
+    }
+
+    /// What the caller may not list, and rules are about: what Tagout finds of it, the approval does not name.
+    pub fn unseen(&self) -> Option<String> {
+        let named = |kind: &str| {
+            let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
+            self.setting.rules().rules.values().flatten().any(|rule| rule.names(group, resource))
+        };
+        let all = self.goes.unlisted.iter().filter(|(kind, why)| why.starts_with("you may not") && named(kind));
+        let kinds: Vec<_> = all.map(|(kind, _)| kind.as_str()).collect();
+        (!kinds.is_empty()).then(|| {
+            format!(
+                "you may not list {}; if something protected is among them, ask somebody who may to approve instead",
+                kinds.join(", ")
+            )
+        })
+    }
+
     /// What the guard would say if just this were said and this user asked.
     pub fn decide(&self, said: &[Said], requester: Option<&str>) -> Decision<'a> {
         self.decide_by(self.candidates(), said, requester)
@@ -58,9 +151,22 @@ impl<'a> Case<'a> {
     /// Why this rule does not count this statement, if it does not.
     pub fn flaw(&self, said: &Said, rule: &'a Rule, requester: Option<&str>) -> Option<Flaw> {
         let requester = requester.or(said.statement.requester.as_deref());
-        let candidate = Candidate { rule, called: true };
-        let decision = self.decide_by(vec![candidate], std::slice::from_ref(said), requester);
-        decision.flaws.into_iter().map(|(_, flaw)| flaw).next()
+        let said = std::slice::from_ref(said);
+        // By this rule alone: what goes along brings the rules of others in.
+        let whole = self.facts.borrow_mut().radius.replace(self.uncounted());
+        let candidate = Candidate { rule, called: true, assumed: false };
+        let own = self.decide_by(vec![candidate], said, requester);
+        self.facts.borrow_mut().radius = whole;
+        // And whether it names what goes along, which is the same for every rule.
+        let all = || self.decide(said, requester).flaws.into_iter().map(|(_, flaw)| flaw).find(is_about_the_rest);
+        own.flaws.into_iter().map(|(_, flaw)| flaw).next().or_else(all)
+    }
+
+    /// Nothing goes along, and yet nobody can tell that it is little: then nothing is tolerated, and no rule comes in.
+    fn uncounted(&self) -> Radius {
+        // Of single objects only so little is tolerated at all, and by none of them everything of a kind is held.
+        let kind = if self.object.namespace().is_empty() { UNCOUNTED } else { EVERYTHING };
+        Radius { unlisted: [(kind.to_owned(), BY_CHOICE.to_owned())].into(), ..Radius::default() }
     }
 
     /// The rules for which a statement counts, and why it does not count for others. Of rules that ask other people it
@@ -92,34 +198,53 @@ impl<'a> Case<'a> {
             beside.namespace_approval = at(Place::Approval);
         } else {
             subject = self.object.presenting(&at(Place::Object));
-            contents = contents.or_else(|| self.home.as_ref().map(|home| home.presenting(&at(Place::Namespace))));
+            contents = contents.or_else(|| self.place().map(|home| home.presenting(&at(Place::Namespace))));
             beside.approval = at(Place::Approval);
             beside.namespace_approval = at(Place::NamespaceApproval);
         }
-        let namespace = subject.namespace.to_string();
         let change = match &self.matter {
             Matter::Change(Weighed { new_spec, loosened, .. }) => {
                 Some(Change { new_spec: new_spec.clone(), loosened: loosened.clone() })
             }
             _ => None,
         };
+        let owners = if let Matter::Contents = self.matter { Vec::new() } else { self.object.owners() };
+        let reach = self.claim.as_ref().map_or(Reach::Covered, |claim| Reach::Through(Box::new(claim.clone())));
         let request = Request {
             action: self.matter.action(),
             subject,
-            owners: Vec::new(),
+            owners,
             terminating: false,
             change,
             requester: Requester { name: requester.unwrap_or_default(), groups: &[] },
+            reach,
+            what: None,
         };
-        let needs = Needs { candidates, namespace, owners: Vec::new() };
-        let facts = Facts {
-            namespace: self.home.as_ref().map(fact),
-            contents,
-            beside,
-            epoch: self.setting.protection.epoch(),
-            ..Facts::default()
-        };
+        // What is only needed to look up facts is left empty: they are at hand.
+        let needs = Needs { candidates, namespace: String::new(), owners: Vec::new() };
+        let mut facts = self.facts.borrow_mut();
+        facts.contents = contents;
+        facts.beside = beside;
         decide(&request, &needs, self.setting.rules(), &facts, self.now)
+    }
+
+    /// The rules that guard against an action on the object as it stands: our label must not change which those are.
+    fn guarding(&self, action: Action) -> Vec<&'a Rule> {
+        let setting: &'a Setting = self.setting;
+        let rules: &'a Rules = setting.rules();
+        if let Some(claim) = &self.claim {
+            return covering(claim, &[], action, rules).collect();
+        }
+        let subject = self.object.subject();
+        let mut guarding: Vec<_> = covering(&subject, &self.object.owners(), action, rules).collect();
+        if action == Action::Unprotect {
+            let all = rules.rules.values().flatten().filter(|rule| rule.actions.contains(&action));
+            let known: BTreeSet<_> = guarding.iter().map(|rule| &rule.name).collect();
+            let more: Vec<_> =
+                all.filter(|rule| !known.contains(&rule.name) && holds_through(rule, &subject)).collect();
+            guarding.extend(more);
+        }
+        guarding
     }
 
     /// The rules that may be asked.
@@ -127,23 +252,24 @@ impl<'a> Case<'a> {
         let setting: &'a Setting = self.setting;
         let rules: &'a Rules = setting.rules();
         match &self.matter {
-            // Our label must not change which rules cover the object: that is asked of the object as it stands.
-            Matter::Deletion => covering(&self.object.subject(), &self.object.owners(), Action::Delete, rules)
-                .map(|rule| Candidate { rule, called: false })
+            Matter::Action(action) => self
+                .guarding(*action)
+                .into_iter()
+                .map(|rule| Candidate { rule, called: false, assumed: false })
                 .collect(),
             Matter::Contents => rules
                 .rules
                 .values()
                 .flatten()
                 .filter(|rule| rule.actions.contains(&Action::Delete) && self.covers_contents(rule))
-                .map(|rule| Candidate { rule, called: true })
+                .map(|rule| Candidate { rule, called: true, assumed: false })
                 .collect(),
             Matter::Change(weighed) if weighed.loosened.is_empty() => Vec::new(),
             Matter::Change(weighed) => weighed
                 .needed
                 .iter()
                 .filter_map(|name| rules.rules.get(name)?.as_ref().ok())
-                .map(|rule| Candidate { rule, called: true })
+                .map(|rule| Candidate { rule, called: true, assumed: false })
                 .collect(),
         }
     }
@@ -161,17 +287,29 @@ impl<'a> Case<'a> {
             let namespace = self.object.namespace();
             bail!("nothing to approve: namespace {namespace:?} is being deleted, and all that is in it goes too");
         }
+        let object = &self.object;
+        match decision.because {
+            Because::Tolerated if !decision.rules.is_empty() => {
+                let action = self.matter.action().as_str();
+                bail!("nothing to approve: so little goes with {action} of {object} that its rules ask nobody")
+            }
+            _ => {}
+        }
         if !decision.rules.is_empty() {
             return Ok(decision.rules);
         }
+        if let Some(reason) = self.nothing_known() {
+            bail!("what goes with {object} could not be looked up: {reason}; try again");
+        }
         let broken: String =
             self.unreadable_rules().flat_map(|(name, why)| ["; but rule ", name, " cannot be read: ", why]).collect();
-        let object = &self.object;
         match &self.matter {
-            Matter::Deletion if object.kind.is_namespace() => bail!(
+            Matter::Action(Action::Delete) if object.kind.is_namespace() => bail!(
                 "nothing to approve: no rule covers Delete of {object}{broken}; what is in it is approved with --contents"
             ),
-            Matter::Deletion => bail!("nothing to approve: no rule covers Delete of {object}{broken}"),
+            Matter::Action(action) => {
+                bail!("nothing to approve: no rule covers {} of {object}{broken}", action.as_str())
+            }
             Matter::Contents => bail!("nothing to approve: no rule covers Delete of what is in {object}{broken}"),
             Matter::Change(weighed) if weighed.loosened.is_empty() => {
                 bail!("nothing to approve: {object} becomes weaker nowhere by this change, and that is free")
@@ -316,187 +454,29 @@ fn listed(teams: &[&str]) -> String {
     if teams.is_empty() { "no rule names one".to_owned() } else { format!("the rules name {}", teams.join(", ")) }
 }
 
-fn fact(namespace: &LiveObject) -> NamespaceFact {
-    NamespaceFact { labels: namespace.labels().into_owned(), terminating: namespace.is_terminating() }
+/// Whether it is about what goes with the object, not about who speaks.
+fn is_about_the_rest(flaw: &Flaw) -> bool {
+    matches!(flaw, Flaw::NothingNamed(_) | Flaw::NotNamed | Flaw::Unlisted(_) | Flaw::NotLooked)
+}
+
+/// Whether a rule would lose what it protects by a change of this object, which it does not cover: its namespace, or the
+/// definition of a kind that it names.
+fn holds_through(rule: &Rule, subject: &Subject) -> bool {
+    if subject.is_namespace() {
+        // What selects every namespace is left by none.
+        return !selects_all(&rule.spec.namespace_selector) && rule.selects_namespace(&subject.labels);
+    }
+    subject.defines().is_some_and(|kind| {
+        let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
+        rule.names(group, resource)
+    })
+}
+
+fn selects_all(selector: &LabelSelector) -> bool {
+    let LabelSelector { match_labels, match_expressions } = selector;
+    match_labels.iter().all(BTreeMap::is_empty) && match_expressions.iter().all(Vec::is_empty)
 }
 
 #[cfg(test)]
-pub mod tests {
-    use kube::core::ApiResource;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::cli::cluster::Protection;
-    use crate::cli::kinds::{Kind, Kinds};
-    use crate::cli::statements::tests::{NOW, statement};
-
-    pub fn deployment() -> LiveObject {
-        let resource = ApiResource {
-            group: "apps".into(),
-            version: "v1".into(),
-            api_version: "apps/v1".into(),
-            kind: "Deployment".into(),
-            plural: "deployments".into(),
-        };
-        let metadata = json!({"name": "api", "namespace": "payments", "uid": "uid-1",
-            "creationTimestamp": "2026-11-20T10:00:00Z", "labels": {"app": "api"}});
-        LiveObject { kind: Kind::namespaced(resource), metadata: serde_json::from_value(metadata).unwrap() }
-    }
-
-    /// A cluster with rules for production and staging, in which alice asks.
-    pub fn setting(require: &Value) -> Setting {
-        let protection = Protection { rules: rules(require), written: Vec::new(), epoch: Some("epoch-1".into()) };
-        Setting { kinds: Kinds::default(), protection, caller: caller("alice"), now: NOW }
-    }
-
-    pub fn said(statement: Statement) -> Said {
-        Said { place: Place::Object, statement }
-    }
-
-    fn rules(require: &Value) -> Rules {
-        let spec = |require: &Value, mode: &str, valid_for: &str, labels: Value| {
-            let spec = json!({"mode": mode, "resources": [{"apiGroups": ["apps"], "resources": ["deployments"]}],
-                "namespaceSelector": {"matchLabels": labels}, "approval": {"require": require, "validFor": valid_for}});
-            serde_json::from_value(spec).unwrap()
-        };
-        let read = |name: &str, spec| (name.to_owned(), Rule::read(name, &spec));
-        let anyone = json!([{"anyOf": ["everyone"]}]);
-        let team = |user: &str| Team::read(serde_json::from_value(json!({"members": [{"user": user}]})).unwrap());
-        Rules {
-            rules: [
-                read("production", spec(require, "Enforce", "30m", json!({"environment": "production"}))),
-                read("staging", spec(require, "Enforce", "5m", json!({"environment": "staging"}))),
-                read("watched", spec(&anyone, "Audit", "2h", json!({}))),
-            ]
-            .into(),
-            teams: [("sre".to_owned(), team("alice")), ("dba".to_owned(), team("bob"))].into(),
-            cluster: "cluster-1".into(),
-            own_namespace: String::new(),
-        }
-    }
-
-    pub fn case(setting: &Setting) -> Case<'_> {
-        let namespace = ApiResource {
-            group: String::new(),
-            version: "v1".into(),
-            api_version: "v1".into(),
-            kind: "Namespace".into(),
-            plural: "namespaces".into(),
-        };
-        let metadata = json!({"name": "payments", "uid": "uid-ns", "labels": {"environment": "production"}});
-        let home =
-            LiveObject { kind: Kind::namespaced(namespace), metadata: serde_json::from_value(metadata).unwrap() };
-        Case { matter: Matter::Deletion, object: deployment(), home: Some(home), said: Vec::new(), setting, now: NOW }
-    }
-
-    pub fn caller(name: &str) -> Caller {
-        Caller { name: name.to_owned(), groups: Vec::new() }
-    }
-
-    fn team(setting: &Setting, wanted: Option<&str>, said: Vec<Said>) -> anyhow::Result<String> {
-        Case { said, ..case(setting) }.team(&Wanted { team: wanted, ..Wanted::default() })
-    }
-
-    #[test]
-    fn the_rules_of_the_objects_namespace_cover_it() {
-        let setting = setting(&json!([{"anyOf": ["sre"]}]));
-        let names: Vec<_> = case(&setting).covering().unwrap().iter().map(|rule| rule.name.clone()).collect();
-        assert_eq!(names, ["production", "watched"]);
-    }
-
-    #[test]
-    fn where_no_rule_covers_an_object_there_is_nothing_to_approve() {
-        let mut setting = setting(&json!([{"anyOf": ["sre"]}]));
-        setting.protection.rules.rules.retain(|name, _| name == "staging");
-        let words = case(&setting).covering().unwrap_err().to_string();
-        assert_eq!(words, r#"nothing to approve: no rule covers Delete of deployments.apps "api" in "payments""#);
-    }
-
-    #[test]
-    fn the_team_that_is_still_missing_comes_first() {
-        let mut setting = setting(&json!([{"anyOf": ["sre"]}, {"anyOf": ["dba"]}]));
-        let dba = serde_json::from_value(json!({"members": [{"user": "alice"}]})).unwrap();
-        setting.protection.rules.teams.insert("dba".into(), Team::read(dba));
-        assert_eq!(team(&setting, None, vec![]).unwrap(), "sre");
-        assert_eq!(team(&setting, None, vec![said(statement("alice", "sre"))]).unwrap(), "dba");
-        assert_eq!(team(&setting, Some("dba"), vec![]).unwrap(), "dba");
-    }
-
-    #[test]
-    fn who_is_in_no_team_reads_which_to_ask() {
-        let setting = |name| Setting { caller: caller(name), ..setting(&json!([{"anyOf": ["sre"]}])) };
-        let words = |name, wanted| team(&setting(name), wanted, vec![]).unwrap_err().to_string();
-        assert!(words("carol", None).contains("in none of the teams that may approve this: sre, everyone"));
-        assert!(words("bob", Some("sre")).contains("not in team sre"));
-        assert!(words("bob", Some("dba")).contains("they ask sre, everyone"));
-        assert!(words("bob", Some("nobody")).contains("there is no team nobody"));
-        assert!(words("system:serviceaccount:a:b", None).contains("only a person approves"));
-    }
-
-    #[test]
-    fn glass_is_broken_only_by_a_team_that_a_rule_names_for_it() {
-        let mut setting = setting(&json!([{"anyOf": ["sre"]}]));
-        let broken = Wanted { break_glass: true, ..Wanted::default() };
-        let words = case(&setting).team(&broken).unwrap_err().to_string();
-        assert!(words.contains("no rule names one"), "{words}");
-        setting.protection.rules.rules.get_mut("production").unwrap().as_mut().unwrap().break_glass =
-            vec!["sre".into()];
-        assert_eq!(case(&setting).team(&broken).unwrap(), "sre");
-    }
-
-    #[test]
-    fn an_approval_lives_as_long_as_every_covering_rule_allows() {
-        let setting = setting(&json!([{"anyOf": ["sre"]}]));
-        let case = case(&setting);
-        let covering = case.covering().unwrap();
-        assert_eq!(case.life(&covering, None).unwrap(), SignedDuration::from_mins(30));
-        let words = case.life(&covering, Some(SignedDuration::from_hours(1))).unwrap_err().to_string();
-        assert_eq!(words, "--for 1h is too long: rule production accepts approvals of at most 30m");
-    }
-
-    #[test]
-    fn what_loosens_a_rule_may_be_approved_for_a_week() {
-        let setting = setting(&json!([{"anyOf": ["sre"]}]));
-        let weighed = Weighed {
-            loosened: vec!["mode: Enforce → Warn".into()],
-            needed: vec!["production".into()],
-            new_spec: "sha256:1".into(),
-            ..Weighed::default()
-        };
-        let case = Case { matter: Matter::Change(weighed), ..case(&setting) };
-        let covering = case.covering().unwrap();
-        assert_eq!(covering.len(), 1);
-        assert!(case.life(&covering, Some(MAX_VALID_FOR)).is_ok());
-        assert!(case.life(&covering, Some(MAX_VALID_FOR * 2)).is_err());
-    }
-
-    #[test]
-    fn a_statement_counts_for_a_rule_or_it_is_said_why_not() {
-        let setting = setting(&json!([{"anyOf": ["sre"], "count": 2}]));
-        let case = case(&setting);
-        let rule = case.covering().unwrap()[0];
-        assert_eq!(case.flaw(&said(statement("alice", "sre")), rule, None), None);
-        let ended = Statement { epoch: Some("epoch-0".into()), ..statement("alice", "sre") };
-        assert_eq!(case.flaw(&said(ended), rule, None), Some(Flaw::EndedEpoch));
-        assert_eq!(case.flaw(&said(statement("alice", "sre")), rule, Some("alice")), Some(Flaw::OwnRequest));
-    }
-
-    #[test]
-    fn of_rules_that_ask_other_people_a_statement_says_nothing() {
-        let setting = setting(&json!([{"anyOf": ["sre"]}]));
-        let (counts, flaws) = case(&setting).judged(&said(statement("alice", "sre")), None);
-        assert_eq!((counts.len(), flaws.len()), (1, 0));
-        let (counts, flaws) = case(&setting).judged(&said(statement("bob", "dba")), None);
-        assert!(counts.is_empty() && matches!(flaws[0], Flaw::OtherTeam { .. }), "{flaws:?}");
-    }
-
-    #[test]
-    fn nobody_is_made_the_requester_of_their_own_approval() {
-        let setting = setting(&json!([{"anyOf": ["sre"]}]));
-        let case = case(&setting);
-        let covering = case.covering().unwrap();
-        assert!(case.check_requester(&covering, Some("Alice")).is_err());
-        assert!(case.check_requester(&covering, Some("agent-7")).is_ok());
-        assert!(case.check_requester(&covering, None).is_ok());
-    }
-}
+#[path = "case_tests.rs"]
+pub mod tests;

@@ -9,7 +9,10 @@ mod case;
 mod cluster;
 mod completion;
 mod connection;
+mod facts;
 mod get;
+mod goes;
+mod impact;
 mod kinds;
 mod object;
 mod output;
@@ -42,6 +45,7 @@ enum Command {
     Review(review::Options),
     Approve(approve::Options),
     Revoke(revoke::Options),
+    Impact(impact::Options),
     Get(get::Options),
     Status(status::Options),
     Verify(verify::Options),
@@ -54,6 +58,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Review(options) => review::run(&options, &connection).await,
         Command::Approve(options) => approve::run(options, &connection).await,
         Command::Revoke(options) => revoke::run(&options, &connection).await,
+        Command::Impact(options) => impact::run(&options, &connection).await,
         Command::Get(options) => get::run(&options, &connection.open().await?).await,
         Command::Status(options) => status::run(&options, &connection.open().await?).await,
         Command::Verify(options) => verify::run(&options),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::bail;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::{Api, Client};
 
@@ -40,6 +41,12 @@ impl LiveObject {
             Ok(object) => Ok(object.map(|object| Self { kind, metadata: object.metadata })),
             Err(error) => Err(plain(error)),
         }
+    }
+
+    /// The objects of a kind; without a namespace everywhere.
+    pub async fn list(client: &Client, kind: &Kind, namespace: &str, list: &ListParams) -> anyhow::Result<Vec<Self>> {
+        let found = api(client, kind, namespace).list_metadata(list).await.map_err(plain)?;
+        Ok(found.items.into_iter().map(|object| Self { kind: kind.clone(), metadata: object.metadata }).collect())
     }
 
     /// What is to be made, and has no UID yet.
@@ -111,6 +118,12 @@ impl LiveObject {
     pub fn presenting(&self, statements: &[Statement]) -> Subject<'static> {
         let mut labels = self.labels().into_owned();
         labels.insert(APPROVAL.to_owned(), "true".to_owned());
+        let statements = serde_json::to_string(statements).ok().map(Cow::Owned);
+        Subject { labels: Cow::Owned(labels), statements, ..self.silent() }
+    }
+
+    /// As something that says nothing.
+    pub fn silent(&self) -> Subject<'static> {
         let stands = self.subject();
         Subject {
             group: stands.group.into_owned().into(),
@@ -119,9 +132,9 @@ impl LiveObject {
             name: stands.name.into_owned().into(),
             uid: stands.uid.into_owned().into(),
             created: stands.created,
-            labels: Cow::Owned(labels),
+            labels: Cow::Owned(stands.labels.into_owned()),
             annotations: stands.annotations.into_iter().map(|key| key.into_owned().into()).collect(),
-            statements: serde_json::to_string(statements).ok().map(Cow::Owned),
+            statements: None,
         }
     }
 
@@ -149,13 +162,13 @@ impl fmt::Display for LiveObject {
     }
 }
 
-/// The namespace of an object, if there is one and the caller may read it.
-pub async fn home(client: &Client, kinds: &Kinds, object: &LiveObject) -> anyhow::Result<Option<LiveObject>> {
-    if object.namespace().is_empty() {
+/// A namespace, if one is named and the caller may read it.
+pub async fn home(client: &Client, kinds: &Kinds, namespace: &str) -> anyhow::Result<Option<LiveObject>> {
+    if namespace.is_empty() {
         return Ok(None);
     }
     let kind = kinds.find("namespaces.v1.").map_err(anyhow::Error::msg)?.clone();
-    match api(client, &kind, "").get_metadata(object.namespace()).await {
+    match api(client, &kind, "").get_metadata(namespace).await {
         Ok(namespace) => Ok(Some(LiveObject { kind, metadata: namespace.metadata })),
         Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
         Err(error) => Err(plain(error)),

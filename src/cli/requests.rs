@@ -6,12 +6,13 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
+use super::case::ACTIONS;
 use super::cluster::{Setting, plain};
 use super::connection::Cluster;
 use super::kinds::Kind;
 use super::object::LiveObject;
 use crate::api::{Action, DELETED};
-use crate::guard::{Change, Request, Requester, Subject, request_id};
+use crate::guard::{Change, Reach, Request, Requester, Subject, request_id};
 
 /// A request, as an Event tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,14 +77,19 @@ impl Asked {
             "the Event that tells of request {id} is not genuine: the id is not that of the request it describes; \
              somebody else than Tagout wrote it. Name the object itself, as KIND/NAME"
         );
-        let Some(kind) = setting.kinds.of(api_version, kind) else {
-            bail!("request {id} is about a {kind} of {api_version}, and the cluster has no such kind")
+        let Some(known) = setting.kinds.of(api_version, kind) else {
+            return match self.through_subresource(at, setting).await {
+                Some(object) => Ok(object),
+                None => {
+                    bail!("request {id} is about a {kind} of {api_version} for {name:?}, and there is no such object")
+                }
+            };
         };
-        let kind: Kind = kind.clone();
-        let object = match LiveObject::find(&at.client, kind.clone(), namespace, name).await? {
+        let known: Kind = known.clone();
+        let object = match LiveObject::find(&at.client, known.clone(), namespace, name).await? {
             Some(object) => object,
-            None if self.uid == crate::api::NEW_UID => LiveObject::to_be(kind, name),
-            None => bail!("request {id} is about {} {name:?}, which is gone", kind.name()),
+            None if self.uid == crate::api::NEW_UID => LiveObject::to_be(known, name),
+            None => bail!("request {id} is about {} {name:?}, which is gone", known.name()),
         };
         ensure!(
             object.uid() == self.uid,
@@ -97,6 +103,21 @@ impl Asked {
         Ok(object)
     }
 
+    /// The object whose `Scale` or `Eviction` was sent: of those the Event names the group, the name and the UID.
+    async fn through_subresource(&self, at: &Cluster, setting: &Setting) -> Option<LiveObject> {
+        let group = self.api_version.split_once('/').map_or("", |(group, _)| group);
+        for kind in setting.kinds.named(group, "*") {
+            let namespace = if kind.namespaced { self.namespace.as_str() } else { "" };
+            if kind.namespaced != self.namespace.is_empty()
+                && let Ok(Some(found)) = LiveObject::find(&at.client, kind.clone(), namespace, &self.name).await
+                && found.uid() == self.uid
+            {
+                return Some(found);
+            }
+        }
+        None
+    }
+
     /// Whether the id is that of this request: what an Event says of a request can be anything.
     fn is_genuine(&self) -> bool {
         let change = self.new_spec.clone().map(|new_spec| Change { new_spec, loosened: Vec::new() });
@@ -107,6 +128,8 @@ impl Asked {
             terminating: false,
             change,
             requester: Requester { name: &self.requester, groups: &[] },
+            reach: Reach::Covered,
+            what: None,
         };
         request_id(&request) == self.id
     }
@@ -131,8 +154,7 @@ fn read(event: &Event) -> Option<Asked> {
     let note = event.note.as_deref()?;
     let regarding = event.regarding.as_ref()?;
     let (id, requester) = request(note)?;
-    let action =
-        [Action::Delete, Action::Loosen].into_iter().find(|own| Some(own.as_str()) == event.action.as_deref())?;
+    let action = ACTIONS.into_iter().find(|own| Some(own.as_str()) == event.action.as_deref())?;
     let last = event.series.as_ref().map(|series| series.last_observed_time.0);
     let made = event.event_time.as_ref().map(|time| time.0);
     Some(Asked {
@@ -201,6 +223,8 @@ mod tests {
             terminating: false,
             change: None,
             requester: Requester { name: "agent-7", groups: &[] },
+            reach: Reach::Covered,
+            what: None,
         };
         assert!(Asked { id: request_id(&request), ..asked }.is_genuine());
     }
@@ -208,6 +232,7 @@ mod tests {
     #[test]
     fn what_is_no_refusal_of_ours_is_passed_over() {
         assert_eq!(event("Request: to-3f9a2c41 by agent-7", "Scale"), None);
+        assert_eq!(event("Request: to-3f9a2c41 by agent-7", "ScaleToZero").unwrap().action, Action::ScaleToZero);
         assert_eq!(event("nothing", "Delete"), None);
     }
 }

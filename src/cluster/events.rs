@@ -40,6 +40,8 @@ pub struct Announced {
 pub struct Announcer {
     client: Client,
     queue: mpsc::Sender<Announcement>,
+    /// For what has to be told whatever else goes on.
+    urgent: mpsc::Sender<Announcement>,
 }
 
 /// What a flood leaves of itself; the rest is in the log and the metrics.
@@ -51,12 +53,15 @@ const REPEATS: Duration = Duration::from_mins(1);
 impl Announcer {
     /// The second part writes what the first is given, until the process ends.
     pub fn new(client: Client) -> (Self, impl Future<Output = ()>) {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        (Self { client: client.clone(), queue: sender }, write(client, receiver))
+        let (queue, waiting) = mpsc::channel(WAITING);
+        let (urgent, first) = mpsc::channel(WAITING);
+        (Self { client: client.clone(), queue, urgent }, write(client, waiting, first))
     }
 
     pub fn announce(&self, announcement: Announcement) {
-        if self.queue.try_send(announcement).is_err() {
+        // What passed cannot be tried again, as what was refused will be.
+        let queue = if announcement.seen { &self.urgent } else { &self.queue };
+        if queue.try_send(announcement).is_err() {
             debug!("too many Events at once: one is left out");
         }
     }
@@ -67,17 +72,25 @@ impl Announcer {
     }
 }
 
-async fn write(client: Client, mut queue: mpsc::Receiver<Announcement>) {
+async fn write(client: Client, mut queue: mpsc::Receiver<Announcement>, mut urgent: mpsc::Receiver<Announcement>) {
     let reporter = Reporter { controller: "tagout.dev".to_owned(), instance: None };
     let recorder = Recorder::new(client.clone(), reporter);
     let mut said: HashMap<(Announced, String), Instant> = HashMap::new();
-    while let Some(announcement) = queue.recv().await {
+    loop {
+        let next = tokio::select! {
+            biased;
+            first = urgent.recv() => first,
+            next = queue.recv() => next,
+        };
+        let Some(announcement) = next else { return };
         said.retain(|_, at| at.elapsed() < REPEATS);
         let key = (announcement.object.clone(), announcement.note.clone());
         if said.contains_key(&key) {
             continue;
         }
-        sleep(PAUSE).await;
+        if !announcement.seen {
+            sleep(PAUSE).await;
+        }
         if !announcement.seen && stands(&client, &announcement.object).await != Some(true) {
             continue;
         }

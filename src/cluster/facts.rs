@@ -1,5 +1,7 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::discovery::Scope;
 use kube::core::{ApiResource, DynamicObject, GroupVersion, GroupVersionKind};
 use kube::runtime::reflector::ObjectRef;
@@ -7,7 +9,7 @@ use kube::{Api, discovery};
 
 use super::Cluster;
 use crate::api::{APPROVAL, Action, Approval, MAX_STATEMENTS, Statement, approval_name};
-use crate::guard::{GoingOwner, NamespaceFact, Owner, OwnerFact, Subject};
+use crate::guard::{NamespaceFact, Owner, OwnerFact, Subject};
 
 impl Cluster {
     /// What the cache knows of a namespace. Its labels are good enough to say which other rules speak; that it is
@@ -18,17 +20,62 @@ impl Cluster {
     }
 
     /// A namespace as it is now, and as an object that may present approvals.
-    pub async fn live_namespace(&self, name: &str) -> Option<(NamespaceFact, Subject<'static>)> {
+    pub async fn live_namespace(&self, name: &str) -> LiveNamespace {
         if !is_segment(name) {
-            return None;
+            return LiveNamespace::Unknown;
         }
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        let metadata = namespaces.get_metadata_opt(name).await.ok()??.metadata;
+        let metadata = match namespaces.get_metadata_opt(name).await {
+            Ok(Some(found)) => found.metadata,
+            Ok(None) => return LiveNamespace::Gone,
+            Err(_) => return LiveNamespace::Unknown,
+        };
         let fact = NamespaceFact {
             terminating: metadata.deletion_timestamp.is_some(),
             labels: metadata.labels.clone().unwrap_or_default(),
         };
-        Some((fact, subject(String::new(), "namespaces".to_owned(), metadata)))
+        LiveNamespace::Found(fact, Box::new(subject(String::new(), "namespaces".to_owned(), metadata)))
+    }
+
+    /// The labels of namespaces, as far as they are known.
+    pub fn labels_of(&self, names: BTreeSet<String>) -> BTreeMap<String, BTreeMap<String, String>> {
+        names.into_iter().filter_map(|name| Some((name.clone(), self.cached_namespace(&name)?.labels))).collect()
+    }
+
+    /// An object as it is now, without its contents; nothing where there is none.
+    pub async fn find(
+        &self,
+        resource: Named<'_>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<LiveObject>, Unreadable> {
+        let segments = [resource.version, resource.plural, name];
+        let optional = [resource.group, namespace];
+        if !segments.into_iter().all(is_segment)
+            || !optional.into_iter().all(|part| part.is_empty() || is_segment(part))
+        {
+            return Err(Unreadable { reason: "its name cannot be one".to_owned(), forbidden: false });
+        }
+        let described = ApiResource {
+            group: resource.group.to_owned(),
+            version: resource.version.to_owned(),
+            api_version: GroupVersion { group: resource.group.to_owned(), version: resource.version.to_owned() }
+                .api_version(),
+            kind: String::new(),
+            plural: resource.plural.to_owned(),
+        };
+        let api: Api<DynamicObject> = if namespace.is_empty() {
+            Api::all_with(self.client.clone(), &described)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, &described)
+        };
+        let found = api.get_metadata_opt(name).await.map_err(|error| unreadable(resource.plural, &error))?;
+        Ok(found.map(|found| LiveObject {
+            api_version: described.api_version,
+            owners: owners(&found.metadata),
+            terminating: found.metadata.deletion_timestamp.is_some(),
+            subject: subject(described.group, described.plural, found.metadata),
+        }))
     }
 
     /// What the `Approval` for an action on an object says; nothing, if there is none.
@@ -65,25 +112,73 @@ impl Cluster {
         let metadata = match api.get_metadata_opt(&owner.name).await {
             Ok(Some(found)) => found.metadata,
             Ok(None) => return OwnerFact::Gone,
-            Err(kube::Error::Api(status)) if status.is_forbidden() => {
-                let kind = &resource.plural;
-                return OwnerFact::Unknown(format!("Tagout may not read {kind} (see rbac.ownerKinds of the chart)"));
+            Err(error) => {
+                let Unreadable { reason, forbidden } = unreadable(&resource.plural, &error);
+                return if forbidden { OwnerFact::Unreadable(reason) } else { OwnerFact::Unknown(reason) };
             }
-            Err(_) => return OwnerFact::Unknown(format!("{} could not be read", resource.plural)),
         };
         if metadata.uid.as_deref() != Some(&owner.uid) {
             return OwnerFact::Gone;
         }
-        let Some(since) = metadata.deletion_timestamp.as_ref().map(|time| time.0) else { return OwnerFact::Alive };
-        let subject = subject(resource.group, resource.plural, metadata);
-        match self.approval(Action::Delete, &subject).await {
-            Ok(approval) => OwnerFact::Terminating(Box::new(GoingOwner { subject, since, approval })),
-            Err(reason) => OwnerFact::Unknown(reason),
-        }
+        if metadata.deletion_timestamp.is_some() { OwnerFact::Terminating } else { OwnerFact::Alive }
     }
 }
 
-fn subject(group: String, resource: String, metadata: ObjectMeta) -> Subject<'static> {
+/// A namespace as it is found.
+pub enum LiveNamespace {
+    Found(NamespaceFact, Box<Subject<'static>>),
+    Gone,
+    /// It could not be read, or there is none to look at.
+    Unknown,
+}
+
+/// A kind as the API server serves it.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    pub group: &'a str,
+    pub version: &'a str,
+    pub plural: &'a str,
+}
+
+/// An object as it is found, without its contents.
+#[derive(Debug)]
+pub struct LiveObject {
+    pub subject: Subject<'static>,
+    pub owners: Vec<Owner>,
+    pub terminating: bool,
+    pub api_version: String,
+}
+
+/// Why an object could not be looked at.
+#[derive(Debug)]
+pub struct Unreadable {
+    pub reason: String,
+    /// Tagout has no right to: whoever installed it chose so.
+    pub forbidden: bool,
+}
+
+fn unreadable(plural: &str, error: &kube::Error) -> Unreadable {
+    let forbidden = matches!(error, kube::Error::Api(status) if status.is_forbidden());
+    let reason = if forbidden {
+        format!("Tagout may not read {plural} (see rbac.ownerKinds of the chart)")
+    } else {
+        format!("{plural} could not be read")
+    };
+    Unreadable { reason, forbidden }
+}
+
+pub(super) fn owners(metadata: &ObjectMeta) -> Vec<Owner> {
+    let owner = |owner: &OwnerReference| Owner {
+        api_version: owner.api_version.clone(),
+        kind: owner.kind.clone(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+        controller: owner.controller.unwrap_or_default(),
+    };
+    metadata.owner_references.iter().flatten().map(owner).collect()
+}
+
+pub(super) fn subject(group: String, resource: String, metadata: ObjectMeta) -> Subject<'static> {
     let mut annotations = metadata.annotations.unwrap_or_default();
     let statements = annotations.get_mut(APPROVAL).map(std::mem::take);
     Subject {

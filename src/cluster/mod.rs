@@ -3,6 +3,9 @@
 mod epoch;
 mod events;
 mod facts;
+mod questions;
+mod radius;
+mod records;
 mod rules;
 mod secrets;
 mod settled;
@@ -13,7 +16,8 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::core::PartialObjectMeta;
+use kube::api::{DeleteParams, Preconditions};
+use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
@@ -25,6 +29,9 @@ use crate::api::{ApproverTeam, ProtectionRule};
 
 pub use epoch::{Record, StoredRecord, hash, read_record, write_record};
 pub use events::{Announced, Announcement, Announcer};
+pub use facts::{LiveNamespace, LiveObject, Named, Unreadable};
+pub use questions::LeftWithout;
+pub use radius::radius;
 pub use rules::{Loaded, NotLoaded, RulesInForce};
 pub use settled::{Settled, SettledRules, read_settled, write_settled};
 
@@ -91,6 +98,7 @@ pub struct Cluster {
     /// The namespace Tagout runs in.
     own_namespace: String,
     namespaces: Store<PartialObjectMeta<Namespace>>,
+    radii: radius::Radii,
     pub rules: Arc<RulesInForce>,
 }
 
@@ -106,7 +114,7 @@ impl Cluster {
             .reflect(writer)
             .inspect_err(|error| warn!(%error, "cannot watch namespaces; they are read one by one"));
         tokio::spawn(events.for_each(async |_| ()));
-        Self { client, own_namespace, namespaces, rules }
+        Self { client, own_namespace, namespaces, radii: radius::Radii::new(), rules }
     }
 }
 
@@ -115,5 +123,19 @@ pub async fn within<T>(patience: Duration, asked: impl Future<Output = kube::Res
     match tokio::time::timeout(patience, asked).await {
         Ok(answered) => answered.map_err(|error| error.to_string()),
         Err(_) => Err("the API server does not answer".to_owned()),
+    }
+}
+
+/// Deletes an object in the very version that was looked at. Whether it was there to be deleted; that somebody changed
+/// it or was first is no error.
+pub async fn delete_exactly<K: Clone + DeserializeOwned + std::fmt::Debug>(
+    api: &Api<K>,
+    metadata: &ObjectMeta,
+) -> kube::Result<bool> {
+    let exactly_this = Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
+    let name = metadata.name.as_deref().unwrap_or_default();
+    match api.delete(name, &DeleteParams::default().preconditions(exactly_this)).await {
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
+        other => other.map(|_| true),
     }
 }

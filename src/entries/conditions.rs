@@ -14,8 +14,22 @@ pub(super) fn bound(rule: &str, name: &str, condition: &str) -> String {
     )
 }
 
-/// True where none of the exceptions applies.
+/// The author's condition about the object as it would be.
+pub(super) fn bound_now(condition: &str) -> String {
+    format!("[object].all(object, [object].all(oldObject, [0].all(request, [0].all(authorizer,\n{condition}\n))))")
+}
+
+/// True where none of the exceptions applies to the object as it stands.
 pub(super) fn not_excepted(exceptions: &[Exception]) -> String {
+    format!("[oldObject != null ? oldObject : object].all(it, !({}))", excepted(exceptions))
+}
+
+/// True where none of the exceptions applies to the object as it would be.
+pub(super) fn not_excepted_now(exceptions: &[Exception]) -> String {
+    format!("[object].all(it, !({}))", excepted(exceptions))
+}
+
+fn excepted(exceptions: &[Exception]) -> String {
     let any: Vec<_> = exceptions
         .iter()
         .map(|exception| {
@@ -29,7 +43,7 @@ pub(super) fn not_excepted(exceptions: &[Exception]) -> String {
             if all.is_empty() { "false".to_owned() } else { format!("({})", all.join(" && ")) }
         })
         .collect();
-    format!("[oldObject != null ? oldObject : object].all(it, !({}))", any.join(" || "))
+    any.join(" || ")
 }
 
 /// True for a write after which the object presents statements that it did not present before: label and annotation
@@ -63,10 +77,12 @@ pub(super) fn renames() -> String {
         .to_owned()
 }
 
-/// True for an API of the group, or of what Tagout rests on, that somebody else than the API server would serve.
+/// True for an API of the group, or of what Tagout rests on, that somebody else than the API server would serve; and
+/// for any that the API server has served itself: what Tagout is told about owners and instances would be theirs.
 pub(super) fn redirects(group: &str) -> String {
     format!(
-        "has(object.spec.service) && (object.metadata.name.endsWith('.{group}') || object.metadata.name in ['v1.', \
+        "has(object.spec.service) && ((oldObject != null && !has(oldObject.spec.service)) || \
+         object.metadata.name.endsWith('.{group}') || object.metadata.name in ['v1.', \
          'v1.admissionregistration.k8s.io', 'v1.apiextensions.k8s.io'])"
     )
 }
@@ -83,6 +99,17 @@ pub(super) fn of_group(group: &str) -> String {
 pub(super) const NOT_EPHEMERAL: &str = "!(oldObject.kind == 'PersistentVolumeClaim' && \
      oldObject.apiVersion == 'v1' && oldObject.metadata.?ownerReferences.orValue([]).exists(owner, \
      owner.kind == 'Pod' && owner.?controller.orValue(false) && oldObject.metadata.name.startsWith(owner.name + '-')))";
+
+/// True for everything but a pod with a controller: that makes it anew, and restarting by deletion is daily work. An update
+/// that gives a pod a controller is asked about.
+pub(super) const NOT_A_CONTROLLED_POD: &str = "!(oldObject.kind == 'Pod' && oldObject.apiVersion == 'v1' && \
+     oldObject.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false)))";
+
+/// True for everything but a finished Job that has a time to live: it is deleted when that is over. Giving it one is asked
+/// about.
+pub(super) const NOT_A_JOB_WHOSE_TIME_IS_OVER: &str = "!(oldObject.kind == 'Job' && \
+     has(oldObject.spec.ttlSecondsAfterFinished) && oldObject.?status.?conditions.orValue([]).exists(condition, \
+     condition.type in ['Complete', 'Failed'] && condition.status == 'True'))";
 
 /// True for an update that makes a claim look like one of a pod's ephemeral volume. Kubernetes sets such an owner when
 /// it creates the claim, and never later.
@@ -115,7 +142,7 @@ fn regex(glob: &str) -> String {
 }
 
 /// CEL reads JSON's string literals.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

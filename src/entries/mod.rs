@@ -1,6 +1,8 @@
 //! A rule becomes webhook entries: what the API server evaluates by itself, and what it asks Tagout about. Pure.
 
 mod conditions;
+mod rule;
+mod selector;
 
 use std::collections::BTreeMap;
 
@@ -13,16 +15,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
 };
 
-use crate::api::{APPROVAL, GROUP, Mode, ProtectionRule, ProtectionRuleSpec, RuleFailurePolicy};
+use crate::api::{APPROVAL, GROUP, ProtectionRule, ProtectionRuleSpec, kind_name};
 
 pub use conditions::careless_indexing;
+pub use rule::{Kind, also_asks_about};
 
 /// The chart's configuration: holds what all rules share and owns the configurations of the rules.
 pub const SHARED: &str = "tagout";
 
 /// Raised when the same rule compiles to something else. A lower version leaves a higher one's work alone for a while:
 /// during an upgrade both run.
-pub const COMPILER: u32 = 2;
+pub const COMPILER: u32 = 3;
 
 /// On a rule's configuration: the rule that is in force, as it was accepted.
 const RULE: &str = "tagout.dev/rule";
@@ -31,12 +34,14 @@ const GENERATION: &str = "tagout.dev/rule-generation";
 /// The definition under which the rule was read. When it was deleted its rules went with it, and nobody was asked.
 const DEFINITION_UID: &str = "tagout.dev/definition-uid";
 const COMPILED_BY: &str = "tagout.dev/compiler";
+/// The kinds of owners that were found above what the rule protects: what was found once stays known.
+const OWNERS: &str = "tagout.dev/owner-kinds";
 
 /// Half of what a kubectl user waits before wondering; the API server's own limit is 30 s.
 const TIMEOUT_SECONDS: i32 = 10;
 
 /// Where the API server finds Tagout, and what its entries belong to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
     pub namespace: String,
     pub service: String,
@@ -56,6 +61,7 @@ pub struct Origin {
     pub generation: i64,
     pub definition_uid: String,
     pub compiler: u32,
+    pub owners: Vec<Kind>,
 }
 
 pub fn configuration_name(rule: &str) -> String {
@@ -68,7 +74,7 @@ pub fn rule_name(configuration: &str) -> Option<&str> {
 }
 
 /// The configuration of a rule.
-pub fn compile(rule: &ProtectionRule, place: &Place) -> ValidatingWebhookConfiguration {
+pub fn compile(rule: &ProtectionRule, owners: &[Kind], place: &Place) -> ValidatingWebhookConfiguration {
     let name = rule.metadata.name.clone().unwrap_or_default();
     let annotations = [
         (RULE, serde_json::to_string(&rule.spec).expect("a rule that was read can be written")),
@@ -76,6 +82,7 @@ pub fn compile(rule: &ProtectionRule, place: &Place) -> ValidatingWebhookConfigu
         (GENERATION, rule.metadata.generation.unwrap_or_default().to_string()),
         (DEFINITION_UID, place.definition_uid.clone()),
         (COMPILED_BY, COMPILER.to_string()),
+        (OWNERS, owners.iter().map(|kind| kind_name(&kind.group, &kind.resource)).collect::<Vec<_>>().join(",")),
     ];
     ValidatingWebhookConfiguration {
         metadata: ObjectMeta {
@@ -92,7 +99,7 @@ pub fn compile(rule: &ProtectionRule, place: &Place) -> ValidatingWebhookConfigu
             }]),
             ..ObjectMeta::default()
         },
-        webhooks: Some(deletion(&name, &rule.spec, place)),
+        webhooks: Some(rule::webhooks(&name, &rule.spec, owners, place)),
     }
 }
 
@@ -106,7 +113,13 @@ pub fn origin(configuration: &ValidatingWebhookConfiguration) -> Option<Origin> 
         generation: text(GENERATION).and_then(|text| text.parse().ok()).unwrap_or_default(),
         definition_uid: text(DEFINITION_UID).unwrap_or_default().to_owned(),
         compiler: text(COMPILED_BY).and_then(|text| text.parse().ok()).unwrap_or_default(),
+        owners: text(OWNERS).into_iter().flat_map(|text| text.split(',')).filter_map(kind).collect(),
     })
+}
+
+fn kind(name: &str) -> Option<Kind> {
+    let (resource, group) = name.split_once('.').unwrap_or((name, ""));
+    (!resource.is_empty()).then(|| Kind { group: group.to_owned(), resource: resource.to_owned() })
 }
 
 /// Whether the API server holds what was compiled; what others add beside it does not matter.
@@ -178,6 +191,16 @@ pub fn shared(place: &Place) -> Vec<ValidatingWebhook> {
             ]),
             ..webhook("names.tagout.dev", "/v1/loosen".to_owned(), place)
         },
+        // Only Tagout writes down what was destroyed. Its account can be impersonated, as can an approver's; what was signed
+        // is checked wherever a record is used.
+        ValidatingWebhook {
+            rules: Some(vec![rule(&["CREATE", "UPDATE"], &own, &["deletionrecords".to_owned()])]),
+            match_conditions: Some(vec![condition(
+                "tagout.dev/others",
+                format!("request.userInfo.username != 'system:serviceaccount:{}:tagout'", place.namespace),
+            )]),
+            ..webhook("records.tagout.dev", "/v1/loosen".to_owned(), place)
+        },
         ValidatingWebhook {
             rules: Some(vec![rule(
                 &["CREATE", "UPDATE"],
@@ -198,7 +221,9 @@ pub fn trial(rule: &ProtectionRule, place: &Place) -> Option<ValidatingWebhookCo
     if conditions.is_empty() {
         return None;
     }
-    let mut configuration = compile(rule, place);
+    let mut configuration = compile(rule, &[], place);
+    // Each entry would say the same of the same conditions.
+    configuration.webhooks.iter_mut().for_each(|webhooks| webhooks.truncate(1));
     for webhook in configuration.webhooks.iter_mut().flatten() {
         webhook.match_conditions = Some(
             conditions
@@ -208,47 +233,6 @@ pub fn trial(rule: &ProtectionRule, place: &Place) -> Option<ValidatingWebhookCo
         );
     }
     Some(configuration)
-}
-
-fn deletion(name: &str, spec: &ProtectionRuleSpec, place: &Place) -> Vec<ValidatingWebhook> {
-    let rules = spec.resources.iter().map(|named| rule(&["DELETE"], &named.api_groups, &named.resources)).collect();
-    let core = String::new();
-    let claims = "persistentvolumeclaims".to_owned();
-    let names_claims =
-        spec.resources.iter().any(|named| named.api_groups.contains(&core) && named.resources.contains(&claims));
-    let own =
-        |name: &str, expression: &str| MatchCondition { name: name.to_owned(), expression: expression.to_owned() };
-    let mut match_conditions = Vec::new();
-    if !spec.except.is_empty() {
-        match_conditions.push(own("tagout.dev/except", &conditions::not_excepted(&spec.except)));
-    }
-    match_conditions.extend(spec.match_conditions.iter().map(|own| MatchCondition {
-        name: own.name.clone(),
-        expression: conditions::bound(name, &own.name, &own.expression),
-    }));
-    let entry = |prefix: &str, rules: Vec<RuleWithOperations>, only: Vec<MatchCondition>| ValidatingWebhook {
-        rules: Some(rules),
-        namespace_selector: Some(outside(&place.namespace, &spec.namespace_selector)),
-        object_selector: Some(as_stored(&spec.object_selector)),
-        match_conditions: Some([only, match_conditions.clone()].concat()),
-        failure_policy: Some(
-            match (spec.mode, spec.failure_policy) {
-                (Mode::Enforce, RuleFailurePolicy::Fail) => "Fail",
-                // A rule that would refuse nothing must not refuse because Tagout is away.
-                (Mode::Audit | Mode::Warn, _) | (_, RuleFailurePolicy::Ignore) => "Ignore",
-            }
-            .into(),
-        ),
-        ..webhook(&format!("{prefix}.{name}.tagout.dev"), format!("/v1/rules/{name}"), place)
-    };
-    let mut to_delete = vec![own("tagout.dev/not-terminating", "!has(oldObject.metadata.deletionTimestamp)")];
-    if !names_claims {
-        return vec![entry("delete", rules, to_delete)];
-    }
-    to_delete.push(own("tagout.dev/not-ephemeral", conditions::NOT_EPHEMERAL));
-    let updates = vec![rule(&["UPDATE"], &[core], &[claims.clone(), format!("{claims}/*")])];
-    let to_update = vec![own("tagout.dev/becomes-ephemeral", conditions::BECOMES_EPHEMERAL)];
-    vec![entry("delete", rules, to_delete), entry("claims", updates, to_update)]
 }
 
 /// Every field is said, the API server's defaults too, so that what it stores equals what was compiled.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Gate, Unanswered, convert};
 use crate::api::printable;
 use crate::guard::{Rule, Verdict, becomes_ephemeral};
-use crate::review::{Answer, Cause, Denied, Malformed, MetadataRequest, OWNERS};
+use crate::review::{Answer, Cause, Denied, OWNERS, Object, RawRequest};
 use crate::telemetry::Decided;
 
 const REASON: &str =
@@ -13,14 +13,22 @@ const REASON: &str =
 
 impl Gate {
     /// A call of the entry that sees claims getting a pod as their controller.
-    pub(super) fn decide_claim(&self, rule: &Rule, review: &MetadataRequest) -> Result<Vec<u8>, Unanswered> {
-        let new = review.object.as_ref().ok_or(Malformed::Missing("object"))?;
-        let old = review.old_object.as_ref().ok_or(Malformed::Missing("oldObject"))?;
+    /// Nothing where it is another update.
+    pub(super) fn decide_claim(
+        &self,
+        rule: &Rule,
+        review: &RawRequest,
+        old: &Object,
+        new: &Object,
+    ) -> Result<Option<Vec<u8>>, Unanswered> {
         let subject = convert::subject(&review.resource, &new.metadata)?;
         let (before, after) = (convert::owners(&old.metadata), convert::owners(&new.metadata));
         // Of a long list only the beginning is known, and the API server has seen a pod somewhere in it.
         let becomes = after.len() > OWNERS || becomes_ephemeral(&subject, &before, &after);
-        let verdict = if becomes { Verdict::from(rule.mode) } else { Verdict::Allow };
+        if !becomes {
+            return Ok(None);
+        }
+        let verdict = Verdict::from(rule.mode);
         Decided {
             request: String::new(),
             rule: &rule.name,
@@ -32,8 +40,7 @@ impl Gate {
             uid: &subject.uid,
             requester: &review.user_info.username,
             verdict,
-            because: if becomes { "a pod would control the claim" } else { "no pod would control the claim" }
-                .to_owned(),
+            because: "a pod would control the claim".to_owned(),
             broke_glass: &[],
             dry_run: review.dry_run,
         }
@@ -55,6 +62,6 @@ impl Gate {
             }),
             audit: BTreeMap::from([("verdict", verdict.as_str().to_owned())]),
         };
-        Ok(answer.to_json())
+        Ok(Some(answer.to_json()))
     }
 }

@@ -5,28 +5,46 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::api::{APPROVAL, Action};
-use crate::guard::{Owner, Request, Requester, Subject};
-use crate::review::{Malformed, Metadata, MetadataRequest, Object, Operation, Resource, UserInfo};
+use crate::guard::{Owner, Reach, Request, Requester, Subject};
+use crate::review::{Malformed, Metadata, Object, RawRequest, Resource, UserInfo};
 
 /// Name, namespace and UID are the object's own: in a collection's deletion the request has none, and a Namespace's
 /// request names itself as its namespace.
-pub(super) fn deletion<'a>(review: &'a MetadataRequest) -> Result<Request<'a>, Malformed> {
-    if review.operation != Operation::Delete {
-        return Err(Malformed::OtherOperation("DELETE and UPDATE"));
-    }
-    let object = review.old_object.as_ref().ok_or(Malformed::Missing("oldObject"))?;
+pub(super) fn request<'a>(
+    action: Action,
+    review: &'a RawRequest,
+    object: &'a Object,
+) -> Result<Request<'a>, Malformed> {
     let metadata = &object.metadata;
     if metadata.uid.is_empty() || metadata.name.is_empty() {
         return Err(Malformed::Missing("oldObject.metadata.uid and name"));
     }
     Ok(Request {
-        action: Action::Delete,
+        action,
         subject: subject(&review.resource, metadata)?,
         owners: owners(metadata),
         terminating: metadata.deletion_timestamp.is_some(),
         change: None,
         requester: requester(&review.user_info),
+        reach: Reach::Covered,
+        what: None,
     })
+}
+
+/// The same object, held by itself.
+pub(super) fn owned(subject: &Subject) -> Subject<'static> {
+    let text = |text: &Cow<str>| Cow::Owned(text.to_string());
+    Subject {
+        group: text(&subject.group),
+        resource: text(&subject.resource),
+        namespace: text(&subject.namespace),
+        name: text(&subject.name),
+        uid: text(&subject.uid),
+        created: subject.created,
+        labels: Cow::Owned(subject.labels.clone().into_owned()),
+        annotations: subject.annotations.iter().map(text).collect(),
+        statements: subject.statements.as_ref().map(text),
+    }
 }
 
 pub(super) fn owners(metadata: &Metadata) -> Vec<Owner> {

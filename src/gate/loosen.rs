@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::{Gate, NEWS, Unanswered, answer, convert, decided};
 use crate::api::{APPROVAL, Action, NEW_UID, Statement, crds, printable, read_statements};
 use crate::cluster::NotLoaded;
-use crate::guard::{Because, Candidate, Change, Changed, Facts, Needs, Request, Rule, Verdict, Weighed, weigh};
+use crate::guard::{Because, Candidate, Change, Changed, Facts, Needs, Reach, Request, Rule, Verdict, Weighed, weigh};
 use crate::review::{self, Answer, Cause, Denied, Malformed, Object, Operation, RawRequest};
 use crate::telemetry::Decided;
 
@@ -50,7 +50,7 @@ impl Gate {
         let asked = if loosened.is_empty() { Vec::new() } else { asked };
         request.change = Some(Change { new_spec, loosened });
         let needs = Needs {
-            candidates: asked.into_iter().map(|rule| Candidate { rule, called: true }).collect(),
+            candidates: asked.into_iter().map(|rule| Candidate { rule, called: true, assumed: false }).collect(),
             namespace: String::new(),
             owners: Vec::new(),
         };
@@ -85,11 +85,12 @@ impl Gate {
     }
 }
 
-/// Why a write would change by whom, or under which name, Tagout's own kinds are served. The entry lets only such
-/// writes through.
+/// Why a write would change by whom, or under which name, Tagout's own kinds are served, or what it has written down. The
+/// entry lets only such writes through.
 fn redirected(review: &RawRequest) -> Option<&'static str> {
     match (&*review.resource.resource, &*review.sub_resource) {
         ("apiservices", _) => Some("an API that Tagout rests on is served by the API server itself and nobody else"),
+        ("deletionrecords", _) => Some("what was destroyed, Tagout itself writes down and nobody else"),
         ("customresourcedefinitions", "status") => {
             Some("the names under which Tagout's kinds are served stay as they are")
         }
@@ -124,6 +125,8 @@ fn request<'a>(
             && old.is_some_and(|object| object.metadata.deletion_timestamp.is_some()),
         change: None,
         requester: convert::requester(&review.user_info),
+        reach: Reach::Covered,
+        what: None,
     })
 }
 

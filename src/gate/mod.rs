@@ -3,7 +3,9 @@
 mod approvals;
 mod claims;
 mod convert;
+mod deletions;
 mod loosen;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,21 +14,31 @@ use std::time::Duration;
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-use crate::api::{Mode, Statement, printable};
-use crate::cluster::{Announced, Announcement, Announcer, Cluster, Loaded, NotLoaded};
+use crate::api::{Mode, RuleFailurePolicy, Statement, printable};
+use crate::cluster::{Announced, Announcement, Announcer, Cluster, LiveNamespace, Loaded, NotLoaded};
 use crate::guard::{
-    Because, Beside, Decision, Facts, Needs, NoDecision, Request, Rule, Rules, Subject, Verdict, decide, denial, needs,
-    request_id, warning,
+    Because, Beside, Decision, Facts, NamespaceFact, Needs, NoDecision, Request, Rule, Rules, Subject, Verdict, decide,
+    denial, request_id, warning,
 };
-use crate::review::{self, Answer, Cause, Denied, Malformed, MetadataRequest, Operation, Resource};
+use crate::review::{self, Answer, Cause, Denied, Malformed, Operation, RawRequest, Resource};
 use crate::telemetry::{Decided, Failed, Telemetry};
+
+pub use crate::guard::Called;
 
 pub struct Gate {
     cluster: Arc<Cluster>,
     announcer: Announcer,
     looking: Semaphore,
     telemetry: Arc<Telemetry>,
+}
+
+/// What has become of a request.
+struct Outcome {
+    answer: Vec<u8>,
+    /// Whether people's approval let it pass.
+    approved: bool,
 }
 
 /// Why a call gets no answer. The API server then follows the entry's failure policy: closed, where a rule enforces.
@@ -47,6 +59,9 @@ const LOOKING: usize = 8;
 /// How long a call waits for a replica to hear of a rule that is in force already.
 const NEWS: Duration = Duration::from_secs(2);
 
+/// Given back so that a refusal for want of time arrives in time.
+const TO_REFUSE: Duration = Duration::from_millis(200);
+
 /// How old what is known of rules and teams may be when it lets something pass.
 const FRESH: Duration = Duration::from_secs(5);
 
@@ -56,8 +71,8 @@ impl Gate {
     }
 
     /// A call of the entry of a rule.
-    pub async fn rule(&self, called: &str, body: &[u8]) -> Result<Vec<u8>, Unanswered> {
-        self.counted(self.decide_rule(called, body).await)
+    pub async fn rule(&self, called: Called<'_>, body: &[u8], deadline: Instant) -> Result<Vec<u8>, Unanswered> {
+        self.counted(Box::pin(self.decide_rule(called, body, deadline)).await)
     }
 
     /// A call of the entry that sees approvals being written.
@@ -87,29 +102,52 @@ impl Gate {
         Failed { reason, detail }.emit(&self.telemetry);
     }
 
-    async fn decide_rule(&self, called: &str, body: &[u8]) -> Result<Vec<u8>, Unanswered> {
-        let review: MetadataRequest = review::read(body)?;
+    async fn decide_rule(&self, called: Called<'_>, body: &[u8], deadline: Instant) -> Result<Vec<u8>, Unanswered> {
+        let review: RawRequest = review::read(body)?;
         let mut loaded = self.cluster.rules.current()?;
-        if matches!(loaded.rules.called(called), Err(NoDecision::UnknownRule(_))) {
+        if matches!(loaded.rules.called(called.rule()), Err(NoDecision::UnknownRule(_))) {
             loaded = self.cluster.rules.renewed(NEWS).await?;
         }
-        if review.operation == Operation::Update {
-            return self.decide_claim(loaded.rules.called(called)?, &review);
+        let in_time = deadline.checked_sub(TO_REFUSE).unwrap_or(deadline);
+        let decided = tokio::time::timeout_at(in_time, self.decide_by(called, &review, loaded.clone(), deadline)).await;
+        let undecided = match decided {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(Unanswered::Malformed(malformed))) => return Err(malformed.into()),
+            Ok(Err(undecided)) => undecided,
+            Err(_) => NoDecision::TooLate.into(),
+        };
+        // The entry may be one that lets pass what gets no answer: that is for when Tagout is away, and it is not.
+        let rule = loaded.rules.called(called.rule());
+        let refuses =
+            rule.is_ok_and(|rule| rule.mode == Mode::Enforce && rule.spec.failure_policy == RuleFailurePolicy::Fail);
+        if !refuses {
+            return Err(undecided);
         }
-        let request = convert::deletion(&review)?;
+        self.failed("undecided", &undecided.to_string());
+        Ok(cannot_be_decided(&review, &undecided).to_json())
+    }
+
+    async fn decide_by(
+        &self,
+        called: Called<'_>,
+        review: &RawRequest<'_>,
+        mut loaded: Arc<Loaded>,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Unanswered> {
+        let began = Instant::now();
         loop {
-            let needs = needs(&request, called, &loaded.rules)?;
-            let cached = Facts { namespace: self.cluster.cached_namespace(&needs.namespace), ..Facts::default() };
-            let decision = self.decided(&request, &needs, &loaded.rules, cached).await;
+            let outcome = match review.operation {
+                Operation::Delete => self.deletion(called, review, &loaded.rules, deadline).await?,
+                Operation::Update => self.update(called, review, &loaded.rules).await?,
+                Operation::Create => self.eviction(called, review, &loaded.rules).await?,
+                Operation::Connect => return Err(Malformed::OtherOperation("DELETE, UPDATE and eviction").into()),
+            };
             // A person or a key may have left a team, or an approval been revoked: what lets pass is known for certain.
-            let approved = matches!(decision.because, Because::Approved(_));
-            if approved && loaded.age() > FRESH {
-                drop((decision, needs));
+            if outcome.approved && loaded.age() > began.elapsed() {
                 loaded = self.fresh().await?;
                 continue;
             }
-            self.announce(called, &review, &request, &decision).await;
-            return Ok(answer(&review.uid, &review.resource, &request, &decision).to_json());
+            return Ok(outcome.answer);
         }
     }
 
@@ -119,7 +157,7 @@ impl Gate {
         if loaded.age() > FRESH { Err(NotLoaded::Stale(loaded.age().as_secs())) } else { Ok(loaded) }
     }
 
-    /// Decides by what is at hand, and before refusing by what the API server knows.
+    /// Decides by what the API server knows, but for what goes along.
     async fn decided<'r>(
         &self,
         request: &Request<'_>,
@@ -139,12 +177,17 @@ impl Gate {
         let _place = self.looking.acquire().await;
         let cluster = &self.cluster;
         let namespace = async {
-            let live = if needs.namespace.is_empty() { None } else { cluster.live_namespace(&needs.namespace).await };
-            let Some((fact, subject)) = live else { return (cached.namespace, None, Ok(Vec::new())) };
-            let approval = cluster.approval(request.action, &subject).await;
-            (Some(fact), Some(subject), approval)
+            match cluster.live_namespace(&needs.namespace).await {
+                LiveNamespace::Unknown => (cached.namespace, None, Ok(Vec::new())),
+                // Nothing selects it by its labels any more.
+                LiveNamespace::Gone => (Some(NamespaceFact::default()), None, Ok(Vec::new())),
+                LiveNamespace::Found(fact, subject) => {
+                    let approval = cluster.approval(request.action, &subject).await;
+                    (Some(fact), Some(*subject), approval)
+                }
+            }
         };
-        let owners = needs.owners.iter().map(|owner| cluster.owner(owner, &needs.namespace));
+        let owners = needs.owners.iter().map(|owner| cluster.owner(owner, &request.subject.namespace));
         let (namespace, owners, approval, epoch) = tokio::join!(
             namespace,
             futures::future::join_all(owners),
@@ -161,7 +204,7 @@ impl Gate {
         };
         let beside = Beside { approval: known(approval), namespace_approval: known(namespace_approval) };
         unknown.dedup();
-        Facts { namespace, owners, contents, beside, proposed: cached.proposed, epoch, unknown }
+        Facts { namespace, owners, contents, beside, proposed: cached.proposed, epoch, unknown, ..Facts::default() }
     }
 
     async fn announce<O>(
@@ -184,10 +227,10 @@ impl Gate {
         if let Some((reason, note)) = worth_an_event(request, decision).filter(|_| !review.dry_run) {
             let resource = &review.resource;
             let object = Announced {
-                group: resource.group.to_string(),
+                group: subject.group.to_string(),
                 version: resource.version.to_string(),
-                kind: review.kind.kind.to_string(),
-                plural: resource.resource.to_string(),
+                kind: kind_of(subject, &review.kind.kind),
+                plural: subject.resource.to_string(),
                 namespace: subject.namespace.to_string(),
                 name: subject.name.to_string(),
                 uid: subject.uid.to_string(),
@@ -200,6 +243,17 @@ impl Gate {
             self.announcer.announce(Announcement { object, reason, action: request.action.as_str(), note, seen });
         }
     }
+}
+
+/// What is asked of a `Scale` or of a ReplicaSet is decided of what it belongs to.
+fn kind_of(subject: &Subject, kind: &str) -> String {
+    match &*subject.resource {
+        "deployments" => "Deployment",
+        "statefulsets" => "StatefulSet",
+        "pods" => "Pod",
+        _ => kind,
+    }
+    .to_owned()
 }
 
 /// What is to be told of every decision; by which rule and why is left to be said.
@@ -237,8 +291,13 @@ fn worth_an_event(request: &Request, decision: &Decision) -> Option<(&'static st
     }
     (decision.verdict == Verdict::Deny).then(|| {
         let change = request.change.as_ref().map(|change| format!("newSpec {}. ", change.new_spec)).unwrap_or_default();
+        let kept = if request.by_garbage_collector() {
+            "Its owner is gone or going, and nobody approved that this goes too: give it a living owner, or approve. "
+        } else {
+            ""
+        };
         let note = format!(
-            "{action} was refused: it needs a person's approval. Look at it with kubectl tagout review {id}. \
+            "{action} was refused: it needs a person's approval. {kept}Look at it with kubectl tagout review {id}. \
              {change}Request: {id} by {requester}"
         );
         ("ApprovalRequired", note)
@@ -277,6 +336,24 @@ fn answer<'a>(uid: &'a str, resource: &'a Resource, request: &'a Request, decisi
     Answer { uid, denied, warnings: warning(request, decision).into_iter().collect(), audit }
 }
 
+/// A refusal of what may be harmless, because nobody could tell.
+fn cannot_be_decided<'a>(review: &'a RawRequest, undecided: &Unanswered) -> Answer<'a> {
+    let reason = printable(&undecided.to_string());
+    Answer {
+        uid: &review.uid,
+        denied: Some(Denied {
+            causes: vec![Cause { reason: "Undecided", message: reason.clone() }],
+            message: reason,
+            group: &review.resource.group,
+            resource: &review.resource.resource,
+            name: &review.name,
+            object_uid: "",
+        }),
+        warnings: Vec::new(),
+        audit: BTreeMap::from([("verdict", "deny".to_owned()), ("because", "it could not be decided".to_owned())]),
+    }
+}
+
 /// For machines: one cause for each rule that refuses.
 fn causes(decision: &Decision) -> Vec<Cause> {
     let enforced = decision.unmet.iter().filter(|unmet| unmet.mode == Mode::Enforce);
@@ -296,6 +373,8 @@ fn reason(because: &Because) -> String {
         Because::AlreadyTerminating => "already terminating".to_owned(),
         Because::NamespaceTerminating => "its namespace is terminating".to_owned(),
         Because::NotCovered => "no rule covers it".to_owned(),
+        Because::Empty => "there is nothing of its kind".to_owned(),
+        Because::Tolerated => "so little is tolerated".to_owned(),
         Because::Approved(people) => format!("approved by {}", people.join(", ")),
         Because::Unapproved => "not approved".to_owned(),
     }

@@ -1,6 +1,7 @@
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
 
+use super::carried::Carried;
 use super::evidence::{Epoch, Source};
 use super::needs::{Subject, is_garbage_collector};
 use super::proof::{Gesture, Key, SignatureFault, Signed};
@@ -32,8 +33,14 @@ pub enum Flaw {
     OtherCluster,
     #[error("{0}")]
     Unsignable(#[from] Unsignable),
-    #[error("it says what may go along, which this version of Tagout cannot check")]
-    Unchecked,
+    #[error("what goes along was not looked up")]
+    NotLooked,
+    #[error("it names nothing that may go along, and {0} protected {objects} would", objects = objects(*.0))]
+    NothingNamed(usize),
+    #[error("something protected goes along that it does not name; look at it again and approve anew")]
+    NotNamed,
+    #[error("it does not accept that nobody could tell which {0} go along")]
+    Unlisted(String),
     #[error("it is dated {0}, which is still to come")]
     NotYet(Timestamp),
     #[error("it expired at {0}")]
@@ -106,6 +113,7 @@ pub(super) struct Valid<'s> {
     /// Who passes the rule alone.
     pub(super) broke_glass: Option<&'s str>,
     pub(super) flaws: Vec<(&'s Statement, Flaw)>,
+    pub(super) counted: Vec<&'s Statement>,
 }
 
 /// What statements are held against.
@@ -117,7 +125,17 @@ pub(super) struct Occasion<'a> {
     pub(super) new_spec: Option<&'a str>,
     pub(super) epoch: &'a Epoch,
     pub(super) rules: &'a Rules,
+    pub(super) extent: Extent<'a>,
     pub(super) at: Timestamp,
+}
+
+/// What goes along, as far as statements have to name it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Extent<'a> {
+    /// It was looked at already, or nothing goes along.
+    Settled,
+    NotLooked,
+    Goes(&'a Carried<'a>),
 }
 
 /// Checks all that does not depend on a rule, once: verifying a signature is the most expensive thing that is done for
@@ -129,7 +147,7 @@ pub(super) fn prove<'s>(sources: &'s [Source<'s>], occasion: &Occasion) -> Vec<P
 }
 
 pub(super) fn valid_statements<'s>(proven: &[Proven<'s>], occasion: &Occasion, rule: &Rule) -> Valid<'s> {
-    let mut valid = Valid { people: Vec::new(), broke_glass: None, flaws: Vec::new() };
+    let mut valid = Valid { people: Vec::new(), broke_glass: None, flaws: Vec::new(), counted: Vec::new() };
     let mut authors: Vec<(&'s Statement, &Author)> = Vec::new();
     for Proven { statement, by } in proven {
         let checked = by.as_ref().map_err(Clone::clone).and_then(|author| {
@@ -137,8 +155,14 @@ pub(super) fn valid_statements<'s>(proven: &[Proven<'s>], occasion: &Occasion, r
             Ok(author)
         });
         match checked {
-            Ok(_) if statement.break_glass => valid.broke_glass = Some(&statement.approver),
-            Ok(author) => authors.push((statement, author)),
+            Ok(_) if statement.break_glass => {
+                valid.broke_glass = Some(&statement.approver);
+                valid.counted.push(statement);
+            }
+            Ok(author) => {
+                authors.push((statement, author));
+                valid.counted.push(statement);
+            }
             Err(flaw) => valid.flaws.push((statement, flaw)),
         }
     }
@@ -184,7 +208,7 @@ fn author(statement: &Statement, source: &Source, occasion: &Occasion, people: &
     names_this_action(statement, occasion)?;
     names_this_object(statement, source)?;
     names_this_cluster(statement, &occasion.rules.cluster)?;
-    says_nothing_unchecked(statement)?;
+    names_what_goes_along(statement, source, occasion)?;
     has_not_expired(statement, occasion.at)?;
     is_a_persons(statement)?;
     is_not_revoked(statement, occasion.rules)?;
@@ -234,8 +258,28 @@ fn names_this_cluster(statement: &Statement, cluster: &str) -> Result<(), Flaw> 
     if statement.cluster == cluster && !cluster.is_empty() { Ok(()) } else { Err(Flaw::OtherCluster) }
 }
 
-fn says_nothing_unchecked(statement: &Statement) -> Result<(), Flaw> {
-    if statement.protects.is_none() { Ok(()) } else { Err(Flaw::Unchecked) }
+/// What is said of the contents of a namespace is said of all that goes with any of them; in an emergency nobody counts.
+fn names_what_goes_along(statement: &Statement, source: &Source, occasion: &Occasion) -> Result<(), Flaw> {
+    let carried = match occasion.extent {
+        Extent::Settled => return Ok(()),
+        Extent::NotLooked => return Err(Flaw::NotLooked),
+        Extent::Goes(_) if source.scope == Scope::Contents || statement.break_glass => return Ok(()),
+        Extent::Goes(carried) => carried,
+    };
+    let accepted = statement.protects.as_ref().map(|protects| &protects.unlisted);
+    if let Some(kind) = carried.unlisted.iter().find(|kind| !accepted.is_some_and(|all| all.contains(kind))) {
+        return Err(Flaw::Unlisted(kind.clone()));
+    }
+    match &statement.protects {
+        None if carried.named.is_empty() => Ok(()),
+        None => Err(Flaw::NothingNamed(carried.named.len())),
+        Some(protects) if protects.names(&carried.named) => Ok(()),
+        Some(_) => Err(Flaw::NotNamed),
+    }
+}
+
+fn objects(count: usize) -> &'static str {
+    if count == 1 { "object" } else { "objects" }
 }
 
 fn has_not_expired(statement: &Statement, at: Timestamp) -> Result<(), Flaw> {

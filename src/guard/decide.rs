@@ -1,65 +1,21 @@
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::approval::{Flaw, Occasion, Proven, prove, valid_statements};
-use super::evidence::{Beside, Epoch, Source, sources};
-use super::needs::{Candidate, Needs, Request, Subject};
+use super::approval::{Extent, Flaw, Occasion, Proven, prove, valid_statements};
+use super::carried::{Carried, carried};
+use super::cascade::follows;
+use super::evidence::{Source, sources};
+use super::facts::{Facts, OwnerFact};
+use super::needs::{Candidate, Needs, Reach, Request};
 use super::quorum::{Missing, missing};
+use super::radius::Radius;
+use super::summary::summary;
 use super::{Rule, Rules};
-use crate::api::{APPROVAL, Action, Mode, Scope, Statement, StatementError};
+use crate::api::{APPROVAL, Action, Mode, Protects, Scope, Statement, StatementError};
 
-/// What was read from the API server for one decision.
 #[derive(Debug, Default)]
-pub struct Facts {
-    /// Absent for cluster-scoped objects, and where the namespace could not be read.
-    pub namespace: Option<NamespaceFact>,
-    /// The owners that [`Needs::owners`] asks for. Empty: not looked up yet, which is never a reason to allow.
-    pub owners: Vec<OwnerFact>,
-    /// The namespace itself, with what it presents. Empty: not looked up yet.
-    pub contents: Option<Subject<'static>>,
-    /// What is said elsewhere. Empty: not looked up yet.
-    pub beside: Beside,
-    /// Statements that come with the change itself: nobody checked who wrote them, so only signatures count.
-    pub proposed: Vec<Statement>,
-    pub epoch: Epoch,
-    /// What could not be looked up, with the reason.
-    pub unknown: Vec<String>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NamespaceFact {
-    pub labels: BTreeMap<String, String>,
-    pub terminating: bool,
-}
-
-#[derive(Debug)]
-pub enum OwnerFact {
-    /// No such object, or one with another UID.
-    Gone,
-    Alive,
-    Terminating(Box<GoingOwner>),
-    /// It could not be read, with the reason.
-    Unknown(String),
-}
-
-/// An owner whose deletion was admitted and is under way.
-#[derive(Debug)]
-pub struct GoingOwner {
-    pub subject: Subject<'static>,
-    pub since: Timestamp,
-    /// What the `Approval` for its deletion says.
-    pub approval: Vec<Statement>,
-}
-
-impl OwnerFact {
-    fn unknown(&self) -> Option<String> {
-        if let Self::Unknown(reason) = self { Some(reason.clone()) } else { None }
-    }
-}
-
-#[derive(Debug)]
 pub struct Decision<'r> {
     pub verdict: Verdict,
     pub because: Because,
@@ -77,10 +33,18 @@ pub struct Decision<'r> {
     pub unknown: Vec<String>,
     /// Who passed a rule alone, in an emergency.
     pub broke_glass: Vec<String>,
+    /// The statements that counted.
+    pub counted: Vec<Statement>,
+    /// The UIDs of the protected objects that go with it, and what an approval has to say of them.
+    pub carries: BTreeSet<String>,
+    pub protects: Option<Protects>,
+    /// What goes along, in words.
+    pub summary: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
+    #[default]
     Allow,
     /// Allowed, and noted that it was not approved.
     Audit,
@@ -110,15 +74,20 @@ impl Verdict {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Because {
     /// An earlier deletion was admitted; this request follows from it.
     AlreadyTerminating,
     /// Everything in a terminating namespace goes, whoever asks.
     NamespaceTerminating,
     /// No rule covers the object.
+    #[default]
     NotCovered,
-    /// These people approved, or approved the deletion of the owner.
+    /// The definition of a kind of which there is nothing.
+    Empty,
+    /// So little goes that the rules ask nobody.
+    Tolerated,
+    /// These people approved, or approved the deletion that it follows from.
     Approved(Vec<String>),
     Unapproved,
 }
@@ -138,18 +107,35 @@ pub fn decide<'r>(
     facts: &Facts,
     now: Timestamp,
 ) -> Decision<'r> {
-    let covering: Vec<Candidate<'r>> =
-        needs.candidates.iter().copied().filter(|candidate| in_namespace(candidate, request, facts)).collect();
+    let mut covering: Vec<Candidate<'r>> = needs
+        .candidates
+        .iter()
+        .copied()
+        .filter(|candidate| {
+            in_namespace(candidate, request, facts) && !follows_its_controller(candidate, request, facts)
+        })
+        .collect();
+    let radius = facts.radius.as_ref().filter(|_| request.action == Action::Delete);
+    let carried = radius.map(|radius| carried(request, radius, rules, facts));
+    let consequence = consequence(request, facts, radius);
+    for (rule, _) in carried.iter().flat_map(|carried| carried.rules.values()) {
+        match covering.iter_mut().find(|candidate| candidate.rule.name == rule.name) {
+            Some(known) => known.assumed = true,
+            None => covering.push(Candidate { rule, called: false, assumed: true }),
+        }
+    }
+    covering.sort_by(|one, other| one.rule.name.cmp(&other.rule.name));
     let mut decision = Decision {
-        verdict: Verdict::Allow,
-        because: consequence(request, facts).unwrap_or(Because::NotCovered),
+        because: consequence.unwrap_or_default(),
         rules: covering.iter().map(|candidate| candidate.rule).collect(),
-        unmet: Vec::new(),
-        flaws: Vec::new(),
-        unreadable: None,
-        unpresented: false,
         unknown: facts.owners.iter().filter_map(OwnerFact::unknown).chain(facts.unknown.iter().cloned()).collect(),
-        broke_glass: Vec::new(),
+        carries: carried.as_ref().map(|carried| carried.all.clone()).unwrap_or_default(),
+        protects: carried.as_ref().and_then(Carried::protects),
+        summary: radius
+            .zip(carried.as_ref())
+            .map(|(radius, carried)| summary(radius, &carried.worth_saying))
+            .unwrap_or_default(),
+        ..Decision::default()
     };
     if decision.because != Because::NotCovered || covering.is_empty() {
         return decision;
@@ -165,28 +151,39 @@ pub fn decide<'r>(
     });
     decision.unreadable = error;
     decision.unpresented = subject.statements.is_some() && !subject.labels.contains_key(APPROVAL);
+    let extent = match (&carried, request.action) {
+        (Some(carried), _) => Extent::Goes(carried),
+        (None, Action::Delete) => Extent::NotLooked,
+        (None, _) => Extent::Settled,
+    };
     let occasion = Occasion {
         action: request.action,
         requester: Some(request.requester.name),
         new_spec: request.change.as_ref().map(|change| change.new_spec.as_str()),
         epoch: &facts.epoch,
         rules,
+        extent,
         at: now,
     };
     let proven = prove(&sources, &occasion);
     let mut approvers = Vec::new();
-    let mut all_approved = true;
+    let (mut all_approved, mut tolerated) = (true, true);
     for candidate in covering {
         let rule = candidate.rule;
+        if is_tolerated(request, rule, carried.as_ref()) {
+            continue;
+        }
+        tolerated = false;
         let judged = judge(&proven, &occasion, rule);
         if judged.missing.is_empty() {
             approvers.extend(judged.people);
             decision.broke_glass.extend(judged.broke_glass.filter(|_| rule.mode == Mode::Enforce));
-        } else if let Some(people) = approved_owner(request, rule, rules, facts, now) {
+            decision.counted.extend(judged.counted);
+        } else if let Some(people) = follows(request, rule, rules, facts) {
             approvers.extend(people);
         } else {
             // Whether a condition holds, only the API server knows: it calls that rule's own entry if it does.
-            if candidate.called || !rule.conditional {
+            if candidate.called || candidate.assumed || !rule.conditional {
                 decision.verdict = decision.verdict.max(Verdict::from(rule.mode));
                 all_approved = false;
             }
@@ -196,6 +193,7 @@ pub fn decide<'r>(
     }
     decision.broke_glass.sort();
     decision.broke_glass.dedup();
+    decision.counted.dedup();
     // Nobody has broken what still holds.
     if decision.verdict == Verdict::Deny {
         decision.broke_glass.clear();
@@ -204,92 +202,84 @@ pub fn decide<'r>(
     decision.flaws.dedup();
     approvers.sort();
     approvers.dedup();
-    decision.because = if all_approved { Because::Approved(approvers) } else { Because::Unapproved };
+    decision.because = match (all_approved, tolerated) {
+        (true, true) => Because::Tolerated,
+        (true, false) => Because::Approved(approvers),
+        (false, _) => Because::Unapproved,
+    };
     decision
 }
 
 /// What follows from a deletion that was admitted is never refused. State says so, never a name alone.
-fn consequence(request: &Request, facts: &Facts) -> Option<Because> {
+fn consequence(request: &Request, facts: &Facts, radius: Option<&Radius>) -> Option<Because> {
     if request.terminating {
         return Some(Because::AlreadyTerminating);
     }
     let going = facts.namespace.as_ref().is_some_and(|namespace| namespace.terminating);
-    going.then_some(Because::NamespaceTerminating)
+    if going {
+        return Some(Because::NamespaceTerminating);
+    }
+    // What a definition stands for are its objects.
+    let empty = radius.is_some_and(|radius| radius.is_complete() && radius.going.is_empty());
+    (empty && request.subject.defines().is_some()).then_some(Because::Empty)
+}
+
+/// Whether its controller lives, and would make it anew: then the rule leaves it to that.
+fn follows_its_controller(candidate: &Candidate, request: &Request, facts: &Facts) -> bool {
+    let about_that = matches!(request.action, Action::Unprotect | Action::Reparent);
+    !about_that
+        && candidate.rule.lets_follow(&request.subject)
+        && request.owners.iter().zip(&facts.owners).any(|(owner, found)| owner.controller && *found == OwnerFact::Alive)
+}
+
+/// Whether so little goes that the rule asks nobody. What could not be counted is too much.
+fn is_tolerated(request: &Request, rule: &Rule, carried: Option<&Carried>) -> bool {
+    let counted = match request.action {
+        Action::Delete => carried.filter(|carried| carried.sees_all_of(rule)).map(|carried| carried.all.len()),
+        Action::Evict => Some(0),
+        _ => None,
+    };
+    let tolerated = usize::try_from(rule.tolerated).unwrap_or(usize::MAX);
+    !request.subject.namespace.is_empty() && counted.is_some_and(|others| others < tolerated)
 }
 
 /// What one rule finds in the statements.
-struct Judged<'r> {
-    people: Vec<String>,
+pub(super) struct Judged<'r> {
+    pub(super) people: Vec<String>,
     broke_glass: Option<String>,
-    missing: Vec<Missing<'r>>,
+    pub(super) missing: Vec<Missing<'r>>,
+    counted: Vec<Statement>,
     flaws: Vec<(Statement, Flaw)>,
 }
 
-fn judge<'r>(proven: &[Proven], occasion: &Occasion, rule: &'r Rule) -> Judged<'r> {
+pub(super) fn judge<'r>(proven: &[Proven], occasion: &Occasion, rule: &'r Rule) -> Judged<'r> {
     let valid = valid_statements(proven, occasion, rule);
     let missing = missing(&rule.require, &valid.people);
     let people = valid.people.iter().map(|person| person.name.to_owned()).collect();
+    let counted = valid.counted.into_iter().cloned().collect();
     let flaws = valid.flaws.into_iter().map(|(statement, flaw)| (statement.clone(), flaw)).collect();
     match valid.broke_glass {
         // Nobody breaks what stands open.
         Some(person) if !missing.is_empty() => {
             let person = person.to_owned();
-            Judged { people: vec![person.clone()], broke_glass: Some(person), missing: Vec::new(), flaws }
+            Judged { people: vec![person.clone()], broke_glass: Some(person), missing: Vec::new(), counted, flaws }
         }
-        _ => Judged { people, broke_glass: None, missing, flaws },
+        _ => Judged { people, broke_glass: None, missing, counted, flaws },
     }
-}
-
-/// The people who approved the deletion of all owners, where that takes this dependent along under this rule.
-///
-/// An owner that the rule does not cover, or that was deleted without what the rule asks, opens nothing: otherwise
-/// anybody could make a throw-away owner and have the collector do the deleting. The rule must have covered the owner
-/// when its deletion was admitted, requester and all, so only rules count whose choice cannot be changed afterwards by
-/// a label on the owner. Its approval must still hold, or an owner kept from finishing would be a licence without end;
-/// and what is older than its owner was not made by it, but hung on it.
-fn approved_owner(request: &Request, rule: &Rule, rules: &Rules, facts: &Facts, now: Timestamp) -> Option<Vec<String>> {
-    if facts.owners.is_empty() || !rule.covers_whole_namespaces() {
-        return None;
-    }
-    let mut approvers = Vec::new();
-    for owner in &facts.owners {
-        let OwnerFact::Terminating(owner) = owner else { return None };
-        let GoingOwner { subject, since, approval } = &**owner;
-        let older = request.subject.created.is_none_or(|created| subject.created.is_none_or(|made| created < made));
-        if subject.namespace != request.subject.namespace || !rule.covers(subject) || older {
-            return None;
-        }
-        let beside = Beside { approval: approval.clone(), namespace_approval: facts.beside.namespace_approval.clone() };
-        let (mut sources, _) = sources(subject, &beside, facts.contents.as_ref());
-        // What was said afterwards did not let it be deleted.
-        for source in &mut sources {
-            source.statements.to_mut().retain(|statement| statement.approved_at <= *since);
-        }
-        for at in [*since, now] {
-            let occasion =
-                Occasion { action: Action::Delete, requester: None, new_spec: None, epoch: &facts.epoch, rules, at };
-            let judged = judge(&prove(&sources, &occasion), &occasion, rule);
-            if !judged.missing.is_empty() {
-                return None;
-            }
-            approvers.extend(judged.people);
-        }
-    }
-    Some(approvers)
 }
 
 fn in_namespace(candidate: &Candidate, request: &Request, facts: &Facts) -> bool {
     let subject = &request.subject;
     if candidate.called {
-        true
-    } else if subject.is_namespace() {
-        candidate.rule.selects_namespace(&subject.labels)
-    } else if subject.namespace.is_empty() {
-        true
-    } else {
-        // A namespace that cannot be read may be one that the rule protects.
-        facts.namespace.as_ref().is_none_or(|namespace| candidate.rule.selects_namespace(&namespace.labels))
+        return true;
     }
+    if subject.is_namespace() {
+        return candidate.rule.selects_namespace(&subject.labels);
+    }
+    let home = if let Reach::Through(other) = &request.reach { &other.namespace } else { &subject.namespace };
+    // A namespace that cannot be read may be one that the rule protects.
+    home.is_empty()
+        || facts.namespace.as_ref().is_none_or(|namespace| candidate.rule.selects_namespace(&namespace.labels))
 }
 
 fn add_unmet<'r>(unmet: &mut Vec<Unmet<'r>>, rule: &'r Rule, missing: Vec<Missing<'r>>) {
@@ -302,135 +292,5 @@ fn add_unmet<'r>(unmet: &mut Vec<Unmet<'r>>, rule: &'r Rule, missing: Vec<Missin
     match unmet.iter_mut().find(alike) {
         Some(same) => same.rules.push(rule),
         None => unmet.push(Unmet { rules: vec![rule], mode: rule.mode, missing }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::guard::{Owner, Requester, Team, needs};
-
-    const NOW: Timestamp = Timestamp::constant(1_795_255_200, 0);
-    const COLLECTOR: &str = "system:serviceaccount:kube-system:generic-garbage-collector";
-
-    fn rules(extra: &serde_json::Value) -> Rules {
-        let mut spec = json!({"resources": [{"apiGroups": ["apps"], "resources": ["deployments"]}],
-            "approval": {"require": [{"anyOf": ["sre"]}]}});
-        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        let team = serde_json::from_value(json!({"groups": [], "members": [{"user": "alice"}]})).unwrap();
-        Rules {
-            rules: [("r".to_owned(), Rule::read("r", &serde_json::from_value(spec).unwrap()))].into(),
-            teams: [("sre".to_owned(), Team::read(team))].into(),
-            cluster: "c".into(),
-            own_namespace: "tagout-system".into(),
-        }
-    }
-
-    fn approved(uid: &str) -> Subject<'static> {
-        let statement = json!([{"action": "Delete", "uid": uid, "resource": "deployments.apps", "namespace": "n",
-            "name": "d", "cluster": "c", "epoch": "e", "approver": "alice", "team": "sre",
-            "approvedAt": NOW.to_string(), "expires": (NOW + jiff::SignedDuration::from_mins(5)).to_string()}]);
-        Subject {
-            group: "apps".into(),
-            resource: "deployments".into(),
-            namespace: "n".into(),
-            name: "d".into(),
-            uid: uid.to_owned().into(),
-            created: Some(NOW - jiff::SignedDuration::from_hours(1)),
-            labels: Cow::Owned([(APPROVAL.to_owned(), String::new())].into()),
-            annotations: vec![APPROVAL.into()],
-            statements: Some(statement.to_string().into()),
-        }
-    }
-
-    /// What is decided of an unapproved dependent of these owners.
-    fn dependent(rules: &Rules, owners: Vec<OwnerFact>) -> Verdict {
-        let owner = |_: &OwnerFact| Owner {
-            api_version: "apps/v1".into(),
-            kind: "Deployment".into(),
-            name: "d".into(),
-            uid: "owner".into(),
-            controller: false,
-        };
-        let request = Request {
-            action: Action::Delete,
-            subject: Subject { statements: None, uid: "dependent".into(), ..approved("owner") },
-            owners: owners.iter().map(owner).collect(),
-            terminating: false,
-            change: None,
-            requester: Requester { name: COLLECTOR, groups: &[] },
-        };
-        let needs = needs(&request, "r", rules).unwrap();
-        decide(&request, &needs, rules, &Facts { owners, epoch: Epoch::Current("e".into()), ..Facts::default() }, NOW)
-            .verdict
-    }
-
-    fn going_since(subject: Subject<'static>, since: Timestamp) -> OwnerFact {
-        OwnerFact::Terminating(Box::new(GoingOwner { subject, since, approval: Vec::new() }))
-    }
-
-    fn going() -> OwnerFact {
-        going_since(approved("owner"), NOW)
-    }
-
-    #[test]
-    fn a_dependent_follows_owners_whose_deletion_was_approved_under_its_own_rule() {
-        assert_eq!(dependent(&rules(&json!({})), vec![going()]), Verdict::Allow);
-    }
-
-    #[test]
-    fn one_owner_that_is_not_an_approved_one_going_keeps_the_dependent() {
-        let rules = rules(&json!({}));
-        assert_eq!(dependent(&rules, vec![]), Verdict::Deny);
-        for other in [OwnerFact::Gone, OwnerFact::Alive, OwnerFact::Unknown("forbidden".into())] {
-            assert_eq!(dependent(&rules, vec![going(), other]), Verdict::Deny);
-        }
-    }
-
-    #[test]
-    fn an_owner_without_its_own_approval_opens_nothing() {
-        let unapproved = Subject { statements: None, ..approved("owner") };
-        let late = going_since(approved("owner"), NOW + jiff::SignedDuration::from_hours(1));
-        let rules = rules(&json!({}));
-        assert_eq!(dependent(&rules, vec![going_since(unapproved, NOW)]), Verdict::Deny);
-        assert_eq!(dependent(&rules, vec![late]), Verdict::Deny);
-    }
-
-    #[test]
-    fn what_is_older_than_its_owner_was_hung_on_it_and_stays() {
-        let young = Subject { created: Some(NOW), ..approved("owner") };
-        let unknown = Subject { created: None, ..approved("owner") };
-        for owner in [young, unknown] {
-            let owner = going_since(owner, NOW);
-            assert_eq!(dependent(&rules(&json!({})), vec![owner]), Verdict::Deny);
-        }
-    }
-
-    #[test]
-    fn an_owner_kept_from_finishing_opens_nothing_once_its_approval_is_over() {
-        let long_since = NOW - jiff::SignedDuration::from_hours(2);
-        let mut owner = approved("owner");
-        let expired = owner.statements.unwrap().replace(
-            &(NOW + jiff::SignedDuration::from_mins(5)).to_string(),
-            &(NOW - jiff::SignedDuration::from_mins(1)).to_string(),
-        );
-        let expired =
-            expired.replace(&format!("\"approvedAt\":\"{NOW}\""), &format!("\"approvedAt\":\"{long_since}\""));
-        owner.statements = Some(expired.into());
-        let owner = going_since(owner, long_since);
-        assert_eq!(dependent(&rules(&json!({})), vec![owner]), Verdict::Deny);
-    }
-
-    #[test]
-    fn a_rule_whose_choice_an_owner_could_be_edited_into_opens_nothing() {
-        for narrow in [
-            json!({"objectSelector": {"matchLabels": {APPROVAL: ""}}}),
-            json!({"except": [{"name": "preview-*"}]}),
-            json!({"matchConditions": [{"name": "c", "expression": "true"}]}),
-        ] {
-            assert_eq!(dependent(&rules(&narrow), vec![going()]), Verdict::Deny, "{narrow}");
-        }
     }
 }

@@ -8,7 +8,7 @@ use super::approval::Flaw;
 use super::decide::{Decision, Unmet};
 use super::needs::Request;
 use super::quorum::Missing;
-use crate::api::{DELETED, GROUP, Mode, Proof, printable, quoted};
+use crate::api::{Action, DELETED, GROUP, Mode, Proof, printable, quoted};
 
 /// Flaws beyond these are counted, not spelled out: an annotation may hold dozens of statements.
 const MAX_FLAWS: usize = 5;
@@ -19,9 +19,15 @@ pub fn denial(request: &Request, decision: &Decision) -> String {
     let namespace =
         if subject.namespace.is_empty() { String::new() } else { format!(" -n {}", word(&subject.namespace)) };
     let mut lines = vec![first_line(request, decision)];
+    lines.extend(request.what.iter().map(|what| format!("Why: {what}.")));
+    lines.extend(decision.summary.iter().cloned());
     lines.extend(explanations(request, decision));
     let named = format!("{}/{}", subject.kind(), subject.name);
     let plain = printable(&named) == named;
+    let action = match request.action {
+        Action::Delete => String::new(),
+        action => format!(" --action={}", action.as_str()),
+    };
     match &request.change {
         Some(change) if change.new_spec != DELETED && subject.group != GROUP => lines.push(format!(
             "A person must look at it and approve: kubectl tagout approve {} --new-spec={}",
@@ -35,7 +41,7 @@ pub fn denial(request: &Request, decision: &Decision) -> String {
         )),
         // A name that cannot be shown as it is would name another object.
         _ if plain => {
-            lines.push(format!("A person must look at it and approve: kubectl tagout approve {}{namespace}", word(&named)));
+            lines.push(format!("A person must look at it and approve: kubectl tagout approve {}{namespace}{action}", word(&named)));
         }
         _ => lines.push("A person must look at it and approve, with kubectl tagout approve.".to_owned()),
     }

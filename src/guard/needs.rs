@@ -20,6 +20,28 @@ pub struct Request<'a> {
     /// Of a loosening, what it is.
     pub change: Option<Change>,
     pub requester: Requester<'a>,
+    pub reach: Reach,
+    /// What it does, where the action's name alone does not say.
+    pub what: Option<String>,
+}
+
+/// Which rules a request meets.
+#[derive(Debug, Clone, Default)]
+pub enum Reach {
+    /// Those that cover the object.
+    #[default]
+    Covered,
+    /// Those that cover this one, which goes with it: the claim behind a volume.
+    Through(Box<Subject<'static>>),
+    /// Those that cover the object as it stands, and would not cover it like this; for a Namespace, those that select
+    /// it no more.
+    Leaving(Box<Subject<'static>>),
+    /// Those that would let the object go with a controller that it gets.
+    Following,
+    /// Those that select the Namespace, whatever of it they name.
+    Selecting,
+    /// Those that name this kind, of which the object is the definition.
+    Definition { group: String, resource: String },
 }
 
 /// How a rule, team or definition is changed.
@@ -72,7 +94,7 @@ pub struct Needs<'r> {
     pub candidates: Vec<Candidate<'r>>,
     /// The namespace's labels; a cache may tell them. Empty: there is none to look at.
     pub namespace: String,
-    /// Owners to read live before refusing: an approved owner's deletion takes its dependents along.
+    /// Owners to read live: what an approved owner's deletion takes along goes, and some follow a living controller.
     pub owners: Vec<Owner>,
 }
 
@@ -81,6 +103,8 @@ pub struct Candidate<'r> {
     pub rule: &'r Rule,
     /// The API server itself evaluated this rule and called its entry.
     pub called: bool,
+    /// Nobody can evaluate its conditions here, so they count as met.
+    pub assumed: bool,
 }
 
 /// Why no decision can be made. Never a reason to allow.
@@ -88,6 +112,10 @@ pub struct Candidate<'r> {
 pub enum NoDecision {
     #[error("rule {0} is not in force as far as this replica knows; try again in a few seconds")]
     UnknownRule(String),
+    #[error("there was not enough time to decide; try again in a few seconds")]
+    TooLate,
+    #[error("of which object the request is cannot be found out: {0} could not be read; try again in a few seconds")]
+    NotFound(String),
     #[error("what is in force of rule {0} cannot be read ({1}); apply the rule again")]
     BrokenRule(String, String),
 }
@@ -110,6 +138,17 @@ impl Subject<'_> {
         statement.resource == self.kind() && statement.namespace == self.namespace && statement.name == self.name
     }
 
+    /// Whether its controllers make it anew as daily work.
+    pub fn is_follower(&self) -> bool {
+        super::rules::is_follower(self)
+    }
+
+    /// The kind, like `deployments.apps`, that it is the definition of.
+    pub fn defines(&self) -> Option<&str> {
+        let definition = self.group == "apiextensions.k8s.io" && self.resource == "customresourcedefinitions";
+        definition.then_some(&self.name)
+    }
+
     /// `deployments.apps`, or `namespaces` for the core group.
     pub fn kind(&self) -> String {
         kind_name(&self.group, &self.resource)
@@ -117,7 +156,7 @@ impl Subject<'_> {
 }
 
 impl Request<'_> {
-    pub(super) fn by_garbage_collector(&self) -> bool {
+    pub fn by_garbage_collector(&self) -> bool {
         is_garbage_collector(self.requester.name)
     }
 }
@@ -126,22 +165,84 @@ pub(super) fn is_garbage_collector(requester: &str) -> bool {
     GARBAGE_COLLECTOR.contains(&requester)
 }
 
+/// How the API server came to ask.
+#[derive(Debug, Clone, Copy)]
+pub enum Called<'a> {
+    /// By the entry of this rule, after it looked at the object itself.
+    By(&'a str),
+    /// By an entry of this rule that is about something else than the object: what only conditions in CEL could tell
+    /// counts as matching.
+    Beside(&'a str),
+    /// By an entry about updates under which the conditions of this rule hold no more.
+    Leaves(&'a str),
+}
+
+impl<'a> Called<'a> {
+    pub fn rule(self) -> &'a str {
+        match self {
+            Self::By(rule) | Self::Beside(rule) | Self::Leaves(rule) => rule,
+        }
+    }
+}
+
 /// Every rule that may cover the object, whichever entry was called: all entries give the same answer.
-pub fn needs<'r>(request: &Request, called: &str, rules: &'r Rules) -> Result<Needs<'r>, NoDecision> {
-    let called = rules.called(called)?;
-    let subject = &request.subject;
+pub fn needs<'r>(request: &Request, called: Called, rules: &'r Rules) -> Result<Needs<'r>, NoDecision> {
+    let asked = rules.called(called.rule())?;
+    let reached = reached(request, rules);
+    let beside = matches!(called, Called::Beside(_));
+    let candidate = |rule: &'r Rule| Candidate { rule, called: !beside && rule.name == asked.name, assumed: beside };
+    let mut candidates: Vec<Candidate<'r>> = reached.map(candidate).collect();
     // What the API server says of the called rule stands, even where Tagout would see it otherwise.
-    let mut candidates = vec![Candidate { rule: called, called: true }];
-    let others = covering(subject, &request.owners, request.action, rules).filter(|rule| rule.name != called.name);
-    candidates.extend(others.map(|rule| Candidate { rule, called: false }));
+    let stands = matches!((called, &request.reach), (Called::By(_), Reach::Covered)) && guards(asked, request.action);
+    if stands && !candidates.iter().any(|candidate| candidate.rule.name == asked.name) {
+        candidates.push(Candidate { rule: asked, called: true, assumed: false });
+    }
     // The answer must not tell which entry was called.
     candidates.sort_by(|one, other| one.rule.name.cmp(&other.rule.name));
-    let few_owners = request.by_garbage_collector() && request.owners.len() <= MAX_OWNERS;
-    Ok(Needs {
-        candidates,
-        namespace: subject.namespace.to_string(),
-        owners: if few_owners { request.owners.clone() } else { Vec::new() },
-    })
+    let namespace = match &request.reach {
+        Reach::Through(other) => other.namespace.to_string(),
+        _ => request.subject.namespace.to_string(),
+    };
+    let few_owners = request.owners.len() <= MAX_OWNERS;
+    Ok(Needs { candidates, namespace, owners: if few_owners { request.owners.clone() } else { Vec::new() } })
+}
+
+fn reached<'r>(request: &Request, rules: &'r Rules) -> Box<dyn Iterator<Item = &'r Rule> + 'r> {
+    let subject = &request.subject;
+    match &request.reach {
+        Reach::Covered => Box::new(covering(subject, &request.owners, request.action, rules)),
+        Reach::Through(other) => Box::new(covering(other, &[], request.action, rules)),
+        Reach::Leaving(new) => {
+            let leaves = |rule: &&Rule| leaves(rule, subject, new);
+            let left: Vec<_> = guarding(subject, &request.owners, request.action, rules).filter(leaves).collect();
+            Box::new(left.into_iter())
+        }
+        Reach::Following => {
+            let left = covering(subject, &request.owners, request.action, rules);
+            let left: Vec<_> = left.filter(|rule| rule.lets_follow(subject)).collect();
+            Box::new(left.into_iter())
+        }
+        Reach::Selecting => {
+            let left: Vec<_> = guarding(subject, &request.owners, request.action, rules)
+                .filter(|rule| rule.selects_namespace(&subject.labels))
+                .collect();
+            Box::new(left.into_iter())
+        }
+        Reach::Definition { group, resource } => {
+            let named: Vec<_> = guarding(subject, &[], request.action, rules)
+                .filter(|rule| rule.names(group, resource) || rule.covers(subject))
+                .collect();
+            Box::new(named.into_iter())
+        }
+    }
+}
+
+fn leaves(rule: &Rule, old: &Subject, new: &Subject) -> bool {
+    if !old.is_namespace() {
+        return rule.covers(old) && !rule.covers(new);
+    }
+    let selected = rule.selects_namespace(&old.labels);
+    selected && (!rule.selects_namespace(&new.labels) || (rule.covers(old) && !rule.covers(new)))
 }
 
 /// The rules that cover the object, as far as its namespace and CEL conditions allow.
@@ -150,14 +251,25 @@ pub fn covering<'r>(
     owners: &[Owner],
     action: Action,
     rules: &'r Rules,
-) -> impl Iterator<Item = &'r Rule> {
+) -> impl Iterator<Item = &'r Rule> + use<'r> {
+    let covering: Vec<_> = guarding(subject, owners, action, rules).filter(|rule| rule.covers(subject)).collect();
+    covering.into_iter()
+}
+
+/// The rules that guard against an action where the object is.
+fn guarding<'r>(
+    subject: &Subject,
+    owners: &[Owner],
+    action: Action,
+    rules: &'r Rules,
+) -> impl Iterator<Item = &'r Rule> + use<'r> {
     let home = if subject.is_namespace() { &subject.name } else { &subject.namespace };
     let own = !rules.own_namespace.is_empty() && *home == rules.own_namespace;
     let guarded = !own && !is_ephemeral(subject, owners);
-    rules
-        .rules
-        .values()
-        .flatten()
-        .filter(move |_| guarded)
-        .filter(move |rule| rule.actions.contains(&action) && rule.covers(subject))
+    rules.rules.values().flatten().filter(move |rule| guarded && guards(rule, action))
+}
+
+/// Every rule guards itself.
+fn guards(rule: &Rule, action: Action) -> bool {
+    action == Action::Loosen || rule.actions.contains(&action)
 }

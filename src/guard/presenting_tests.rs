@@ -176,7 +176,7 @@ fn what_is_right_at_its_limits_is_taken(#[values(false, true)] beside: bool) {
         Statement { expires: NOW + MAX_VALID_FOR, ..statement() },
         Statement { break_glass: true, reason: Some("fire".into()), ..statement() },
         Statement { requester: Some("agent".into()), ..statement() },
-        Statement { protects: Some(Protects { digest: "sha256:00".into(), uids: Vec::new() }), ..statement() },
+        Statement { protects: Some(Protects { digest: "sha256:00".into(), ..Protects::default() }), ..statement() },
     ] {
         assert_eq!(Write { beside, ..Write::of(right) }.check(), Ok(()));
     }

@@ -5,7 +5,8 @@ use kube::core::{Selector, SelectorExt};
 
 use super::needs::{NoDecision, Subject};
 use super::team::Team;
-use crate::api::{Action, Exception, MAX_VALID_FOR, Mode, Proof, ProtectionRuleSpec, Requirement, ResourceRule};
+use crate::actions::unprotect::FOLLOWERS;
+use crate::api::{Action, Exception, MAX_VALID_FOR, Mode, Owned, Proof, ProtectionRuleSpec, Requirement, ResourceRule};
 
 /// All rules in force and all teams as they were at one moment, read once and never changed.
 #[derive(Debug, Default)]
@@ -54,6 +55,9 @@ pub struct Rule {
     namespaces: Selector,
     objects: Selector,
     except: Vec<Exception>,
+    owned: Owned,
+    /// How many protected objects may go at once without approval.
+    pub tolerated: u32,
 }
 
 impl Rule {
@@ -87,6 +91,8 @@ impl Rule {
             namespaces: selector(&spec.namespace_selector, "namespaceSelector")?,
             objects: selector(&spec.object_selector, "objectSelector")?,
             except: spec.except.clone(),
+            owned: spec.owned,
+            tolerated: spec.tolerate.as_ref().map_or(0, |tolerate| tolerate.objects),
         })
     }
 
@@ -113,10 +119,23 @@ impl Rule {
         })
     }
 
-    /// Whether the rule chooses by kind and namespace alone, so that nothing about an object itself, which can be
-    /// changed after the fact, decides.
-    pub(super) fn covers_whole_namespaces(&self) -> bool {
-        !self.conditional && self.objects.selects_all() && self.except.is_empty()
+    /// Whether it is about single objects, wherever they are.
+    pub(super) fn chooses_objects(&self) -> bool {
+        !self.objects.selects_all()
+    }
+
+    /// Whether what has a living controller is left to that controller, which makes it anew.
+    pub(super) fn lets_follow(&self, subject: &Subject) -> bool {
+        // What holds other things is nobody's to make anew; and where nobody asks who gets a controller, having one says
+        // nothing.
+        let holds_others = subject.is_namespace() || subject.defines().is_some();
+        !holds_others
+            && self.actions.contains(&Action::Unprotect)
+            && match self.owned {
+                Owned::Auto => is_follower(subject),
+                Owned::Follow => true,
+                Owned::Include => false,
+            }
     }
 
     /// Whether the rule covers the object, as far as its namespace and CEL conditions allow.
@@ -129,6 +148,11 @@ impl Rule {
     pub fn selects_namespace(&self, labels: &BTreeMap<String, String>) -> bool {
         self.namespaces.matches(labels)
     }
+}
+
+/// Whether its controllers make it anew as daily work.
+pub(super) fn is_follower(subject: &Subject) -> bool {
+    FOLLOWERS.contains(&(&*subject.group, &*subject.resource))
 }
 
 fn excepts(except: &Exception, subject: &Subject) -> bool {

@@ -2,6 +2,7 @@
 //! first, and the second finds nothing left to do.
 
 mod epoch;
+mod owners;
 mod register;
 mod settle;
 mod shared;
@@ -9,14 +10,10 @@ mod status;
 mod sweep;
 
 use std::collections::HashMap;
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Preconditions};
-use kube::{Api, Client};
-use serde::de::DeserializeOwned;
+use kube::Client;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -45,6 +42,8 @@ pub struct Registrar {
     look_again: Option<Duration>,
     /// The record of a configuration that stands as it should and has no epoch yet.
     without_epoch: watch::Sender<Option<Record>>,
+    /// The kinds of owners that were found above what a rule protects.
+    owners: HashMap<String, owners::Looked>,
     /// When old Approvals were last looked for.
     swept: Option<Instant>,
 }
@@ -62,7 +61,17 @@ impl Registrar {
     pub fn new(client: Client, service: Service, telemetry: Arc<Telemetry>) -> Self {
         let (yielding, written) = (HashMap::new(), HashMap::new());
         let without_epoch = watch::Sender::new(None);
-        Self { client, service, telemetry, yielding, written, look_again: None, without_epoch, swept: None }
+        Self {
+            client,
+            service,
+            telemetry,
+            yielding,
+            written,
+            look_again: None,
+            without_epoch,
+            owners: HashMap::new(),
+            swept: None,
+        }
     }
 
     /// What begins an epoch when the registrar has put the shared entries in place.
@@ -102,19 +111,5 @@ impl Registrar {
             }
             tokio::time::sleep(PAUSE).await;
         }
-    }
-}
-
-/// Deletes an object in the very version that was looked at. Whether it was there to be deleted; that somebody changed
-/// it or was first is no error.
-async fn delete_exactly<K: Clone + DeserializeOwned + Debug>(
-    api: &Api<K>,
-    metadata: &ObjectMeta,
-) -> kube::Result<bool> {
-    let exactly_this = Preconditions { uid: metadata.uid.clone(), resource_version: metadata.resource_version.clone() };
-    let name = metadata.name.as_deref().unwrap_or_default();
-    match api.delete(name, &DeleteParams::default().preconditions(exactly_this)).await {
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(false),
-        other => other.map(|_| true),
     }
 }

@@ -12,8 +12,9 @@ use tracing::{info, warn};
 
 use super::settle::Teams;
 use super::status::{self, Findings, RuleState};
-use super::{AFTER_ERROR, Registrar, delete_exactly};
+use super::{AFTER_ERROR, Registrar};
 use crate::api::{ApproverTeam, ProtectionRule};
+use crate::cluster::delete_exactly;
 use crate::entries::{self, COMPILER, Origin, Place, SHARED};
 use crate::guard::{Rule, Team};
 use crate::telemetry::Registered;
@@ -83,8 +84,8 @@ impl Registrar {
                 self.keep_on(rule, kept);
             }
         }
-        let swept = self.sweep_approvals().await;
-        self.keep_on("old Approvals", swept);
+        let swept = self.sweep().await;
+        self.keep_on("old Approvals and records", swept);
         Ok(true)
     }
 
@@ -123,6 +124,7 @@ impl Registrar {
         let settled = self.settle(pass, &rules, &known).await;
         self.keep_on("which rules can be met", settled);
         let mut named = BTreeSet::new();
+        let mut in_force = Vec::new();
         let mut outcome = Registered { in_force: 0, rejected: 0 };
         for rule in rules {
             match rule.0 {
@@ -140,9 +142,11 @@ impl Registrar {
                         teams: &known.read,
                         cluster: cluster.as_deref(),
                         epoch: pass.epoch.as_deref(),
+                        also_asks_about: self.also_asks_about(pass, &rule),
                     };
                     let written = status::write_rule(&self.client, &rule, &said).await;
                     self.keep_on(&name, written);
+                    in_force.push(rule);
                 }
                 Err(invalid) => {
                     outcome.rejected += 1;
@@ -163,6 +167,9 @@ impl Registrar {
             self.keep_on("a team", written);
         }
         outcome.emit(&self.telemetry);
+        for rule in in_force {
+            self.look_for_owners(&rule).await;
+        }
         Ok(named)
     }
 
@@ -195,7 +202,8 @@ impl Registrar {
         let name = rule.name_any();
         let configuration = entries::configuration_name(&name);
         let found = pass.found.get(&configuration);
-        let mut wanted = entries::compile(rule, &pass.place);
+        let owners = self.owner_kinds(pass, rule);
+        let mut wanted = entries::compile(rule, &owners, &pass.place);
         let read = Rule::read(&name, &rule.spec);
         if found.is_some_and(|found| entries::in_force(&wanted, found)) {
             return Ok(Some(RuleState::InForce));
@@ -311,7 +319,7 @@ impl Registrar {
         earlier.metadata.uid = Some(origin.rule_uid);
         earlier.metadata.generation = Some(origin.generation);
         let place = Place { definition_uid: origin.definition_uid, ..pass.place.clone() };
-        let mut wanted = entries::compile(&earlier, &place);
+        let mut wanted = entries::compile(&earlier, &origin.owners, &place);
         if entries::in_force(&wanted, configuration) || !self.may_write_now(&configuration.name_any()) {
             return Ok(());
         }

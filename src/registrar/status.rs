@@ -33,6 +33,7 @@ pub(super) struct Findings<'a> {
     pub(super) teams: &'a BTreeMap<String, Team>,
     pub(super) cluster: Option<&'a str>,
     pub(super) epoch: Option<&'a str>,
+    pub(super) also_asks_about: Vec<String>,
 }
 
 pub(super) async fn write_rule(client: &Client, rule: &ProtectionRule, found: &Findings<'_>) -> kube::Result<()> {
@@ -45,12 +46,14 @@ pub(super) async fn write_rule(client: &Client, rule: &ProtectionRule, found: &F
     let same = status.conditions == conditions
         && status.observed_generation == generation
         && status.cluster.as_deref() == found.cluster
-        && status.epoch.as_deref() == found.epoch;
+        && status.epoch.as_deref() == found.epoch
+        && status.also_asks_about == found.also_asks_about;
     if same {
         return Ok(());
     }
     let wanted = json!({
         "observedGeneration": generation, "cluster": found.cluster, "epoch": found.epoch, "conditions": conditions,
+        "alsoAsksAbout": found.also_asks_about,
     });
     patch::<ProtectionRule>(client, &rule.name_any(), rule.resource_version(), wanted).await
 }

@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::Readiness;
-use crate::gate::{Gate, Unanswered};
+use crate::gate::{Called, Gate, Unanswered};
 use crate::telemetry::Telemetry;
 
 /// Two objects of at most 3 MiB each, the API server's own limit for a request, and some room around them.
@@ -43,6 +43,8 @@ pub(super) fn router(gate: Arc<Gate>, readiness: Readiness) -> Router {
     let web = Web { gate, bodies: Arc::new(Semaphore::new(BODIES as usize)) };
     Router::new()
         .route("/v1/rules/{rule}", post(rule))
+        .route("/v1/rules/{rule}/beside", post(beside))
+        .route("/v1/rules/{rule}/conditions", post(conditions))
         .route("/v1/approvals", post(approvals))
         .route("/v1/loosen", post(loosen))
         .with_state(web)
@@ -87,16 +89,47 @@ async fn rule(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let answered = async {
-        let deadline = wait.deadline()?;
-        if rule.len() > 63 || !rule.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(Problem::BadRequest("the path names no rule".to_owned()));
-        }
-        let (body, _room) = read(&web, &headers, body, deadline).await?;
-        let decided = timeout_at(deadline, web.gate.rule(&rule, &body)).await.map_err(|_| Problem::TooLate)?;
-        Ok(decided?)
-    };
-    web.respond(answered.await)
+    let answered = decide_rule(&web, Called::By(&rule), &wait, &headers, body).await;
+    web.respond(answered)
+}
+
+async fn beside(
+    State(web): State<Web>,
+    Path(rule): Path<String>,
+    Query(wait): Query<Wait>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answered = decide_rule(&web, Called::Beside(&rule), &wait, &headers, body).await;
+    web.respond(answered)
+}
+
+async fn conditions(
+    State(web): State<Web>,
+    Path(rule): Path<String>,
+    Query(wait): Query<Wait>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answered = decide_rule(&web, Called::Leaves(&rule), &wait, &headers, body).await;
+    web.respond(answered)
+}
+
+async fn decide_rule(
+    web: &Web,
+    called: Called<'_>,
+    wait: &Wait,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Vec<u8>, Problem> {
+    let deadline = wait.deadline()?;
+    let rule = called.rule();
+    if rule.len() > 63 || !rule.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Err(Problem::BadRequest("the path names no rule".to_owned()));
+    }
+    let (body, _room) = read(web, headers, body, deadline).await?;
+    let decided = timeout_at(deadline, web.gate.rule(called, &body, deadline)).await.map_err(|_| Problem::TooLate)?;
+    Ok(decided?)
 }
 
 async fn approvals(State(web): State<Web>, Query(wait): Query<Wait>, headers: HeaderMap, body: Body) -> Response {

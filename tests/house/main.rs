@@ -1,23 +1,28 @@
 //! What is true of the repository itself.
 
+#[path = "../redteam/routes.rs"]
+mod routes;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Who may know whom. Data flows one way: what decides knows nothing of what asks.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("api", &[]),
-    ("guard", &["api"]),
-    ("entries", &["api"]),
+    ("actions", &["api"]),
+    ("guard", &["actions", "api"]),
+    ("entries", &["actions", "api"]),
     ("review", &["api"]),
     ("telemetry", &["guard"]),
-    ("cluster", &["api", "entries", "guard"]),
-    ("gate", &["api", "cluster", "guard", "review", "telemetry"]),
-    ("registrar", &["api", "cluster", "entries", "guard", "telemetry"]),
+    ("cluster", &["actions", "api", "entries", "guard"]),
+    ("gate", &["actions", "api", "cluster", "guard", "review", "telemetry"]),
+    ("registrar", &["actions", "api", "cluster", "entries", "guard", "telemetry"]),
     ("certificates", &[]),
     ("serve", &["certificates", "cluster", "gate", "registrar", "telemetry"]),
-    ("cli", &["api", "entries", "guard"]),
+    ("cli", &["api", "cluster", "entries", "guard"]),
 ];
 
 fn root() -> &'static Path {
@@ -59,7 +64,7 @@ fn modules_know_only_whom_they_may_know() {
 
 #[test]
 fn the_decision_does_no_input_or_output_and_reads_no_clock() {
-    for module in ["guard", "entries", "api"] {
+    for module in ["actions", "guard", "entries", "api"] {
         // What stands in `…_tests` is compiled for tests only.
         let files = rust_files(&root().join("src").join(module));
         for file in files.iter().filter(|file| !file.to_str().unwrap().contains("_tests")) {
@@ -98,4 +103,45 @@ fn no_file_is_longer_than_a_person_reads_in_one_sitting() {
             assert!(lines <= 520, "{} has {lines} lines", file.display());
         }
     }
+}
+
+/// The routes of the red team, for those who have to decide what else they need.
+fn routes_page() -> String {
+    let mut page = String::from(ROUTES_INTRODUCTION);
+    for route in routes::ROUTES {
+        let ends = match route.ends {
+            routes::Ends::Stopped => "stopped",
+            routes::Ends::Detected => "detected",
+            routes::Ends::OutOfReach => "out of reach",
+        };
+        writeln!(page, "| {} | {} | {ends} | {} |", route.name, route.how, route.why).expect("a string takes it");
+    }
+    page
+}
+
+const ROUTES_INTRODUCTION: &str = "\
+<!-- Made from tests/redteam/routes.rs: `UPDATE=1 cargo test --test house` writes this page. -->
+
+# Routes to destruction
+
+What an agent with every right in the cluster can try, and where it ends. Each route that is stopped or detected is
+walked by the tests in `tests/redteam`, on a real control plane, with the rules that the chart installs, unless the
+table names another rule. What counts there is what is left in the cluster afterwards.
+
+* **stopped**: Tagout refuses it until a person has approved it. The last column names the action that a rule must list.
+* **detected**: it happens, is noticed, and is put right where it can be.
+* **out of reach**: Tagout does not stop it, for the reason given.
+
+| route | what the agent does | ends | why |
+|---|---|---|---|
+";
+
+#[test]
+fn the_page_about_routes_is_that_of_the_red_team() {
+    let page = root().join("docs/routes.md");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&page, routes_page()).unwrap();
+    }
+    let written = fs::read_to_string(&page).unwrap_or_default();
+    assert!(written == routes_page(), "run `UPDATE=1 cargo test --test house` and commit what changes");
 }

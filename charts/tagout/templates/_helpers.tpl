@@ -36,6 +36,36 @@ app.kubernetes.io/instance: {{ .Release.Name }}
   resources: [persistentvolumeclaims]
 {{- end }}
 
+{{/* What workloads are reached by, run as and read. */}}
+{{- define "tagout.settings" -}}
+- apiGroups: [""]
+  resources: [secrets, configmaps, services, serviceaccounts]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses, networkpolicies]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [roles, rolebindings]
+{{- end }}
+
+{{/* What is deleted and made anew as daily work. Putting such an annotation on what is protected needs approval. */}}
+{{- define "tagout.except" -}}
+- annotation: helm.sh/hook
+- annotation: argocd.argoproj.io/hook
+# For what generators name anew each time, like kustomize's hashed ConfigMaps.
+- annotation: tagout.dev/disposable
+# Helm's own records of releases, of which it keeps ten.
+- name: sh.helm.release.v1.*
+# Kubernetes makes these anew: a namespace's certificates, the tokens of service accounts.
+- name: kube-root-ca.crt
+- annotation: kubernetes.io/service-account.name
+{{- with .Values.protect.except }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "tagout.actions" -}}
+[Delete, ScaleToZero, Reparent, Finalize, DiscardData, Unprotect]
+{{- end }}
+
 {{- define "tagout.approval" -}}
 proof: {{ .Values.protect.proof }}
 {{- if .Values.protect.requireVerification }}

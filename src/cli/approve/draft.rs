@@ -5,11 +5,11 @@ use anyhow::{anyhow, bail, ensure};
 use super::Options;
 use super::change::{self, Manifest, Proposed};
 use super::sign::{Asked, Signer};
-use crate::api::{DELETED, Mode, Proof, Statement};
+use crate::api::{Action, DELETED, Mode, Proof, Statement};
 use crate::cli::case::{Case, Matter, Wanted};
 use crate::cli::cluster::Setting;
 use crate::cli::connection::Cluster;
-use crate::cli::object::{LiveObject, home};
+use crate::cli::object::LiveObject;
 use crate::cli::requests;
 use crate::cli::said::{Found, Place, Said};
 use crate::cli::target::Target;
@@ -56,11 +56,16 @@ impl Matters {
             Self::Target(Target::Named { kind, name }) => {
                 let kind = setting.kinds.find(&kind).map_err(anyhow::Error::msg)?.clone();
                 let object = LiveObject::read(&at.client, kind, &at.namespace, &name).await?;
-                named(object, options.new_spec.as_deref(), options, setting)?
+                named(object, options.action, options.new_spec.as_deref(), options, setting)?
             }
             Self::Target(Target::Request(id)) => {
                 let asked = requests::find(at, &id).await?;
                 let object = asked.live(at, setting).await?;
+                ensure!(
+                    options.action.is_none_or(|action| action == asked.action),
+                    "request {id} is about {}; leave --action out",
+                    asked.action.as_str()
+                );
                 ensure!(
                     asked.new_spec.as_deref().is_none_or(|spec| spec == DELETED) || options.new_spec.is_some(),
                     "request {id} is about a change of {object}, of which only a hash is known here; look at the change \
@@ -74,7 +79,8 @@ impl Matters {
                     notes.push("it is approved for that requester only; --requester names another".to_owned());
                     requester = Some(asked.requester);
                 }
-                let (object, matter, more) = named(object, asked.new_spec.as_deref(), options, setting)?;
+                let (object, matter, more) =
+                    named(object, Some(asked.action), asked.new_spec.as_deref(), options, setting)?;
                 notes.extend(more);
                 (object, matter, notes)
             }
@@ -100,12 +106,13 @@ fn free(object: &LiveObject, matter: &Matter) -> Option<String> {
 
 fn named(
     object: LiveObject,
+    action: Option<Action>,
     new_spec: Option<&str>,
     options: &Options,
     setting: &Setting,
 ) -> anyhow::Result<(LiveObject, Matter, Vec<String>)> {
     let guarded = change::is_guarded(&object.kind, object.name());
-    options.check_action(guarded, &object)?;
+    check_action(action, guarded, &object)?;
     if guarded {
         ensure!(!options.contents, "--contents is about Namespaces, and {object} is none");
         let Proposed { object, matter, notes } = change::without_file(object, new_spec, setting)?;
@@ -113,11 +120,32 @@ fn named(
     }
     ensure!(new_spec.is_none(), "--new-spec is about rules, teams and Tagout's definitions, and {object} is none");
     ensure!(!object.is_terminating(), "{object} is already being deleted; there is nothing to approve");
+    let action = action.unwrap_or(Action::Delete);
     if !options.contents {
-        return Ok((object, Matter::Deletion, Vec::new()));
+        return Ok((object, Matter::Action(action), Vec::new()));
     }
     ensure!(object.kind.is_namespace(), "--contents is about Namespaces, and {object} is none");
+    ensure!(
+        action == Action::Delete,
+        "--contents approves that what is in a Namespace is deleted; for {} name the objects",
+        action.as_str()
+    );
     Ok((object, Matter::Contents, Vec::new()))
+}
+
+/// Whether such an object can be approved for the action that was named.
+fn check_action(action: Option<Action>, guarded: bool, object: &LiveObject) -> anyhow::Result<()> {
+    match action {
+        Some(Action::Loosen) if !guarded => {
+            bail!("Loosen is about rules, teams and Tagout's definitions, and {object} is none")
+        }
+        Some(action) if guarded && action != Action::Loosen => {
+            bail!(
+                "whatever changes or deletes {object} weakens what protects: its action is Loosen; leave --action out"
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn draft<'a>(
@@ -129,12 +157,12 @@ async fn draft<'a>(
     matter: Matter,
     mut notes: Vec<String>,
 ) -> anyhow::Result<Draft<'a>> {
-    let home = home(&at.client, &setting.kinds, &object).await?;
     let now = setting.now;
-    let found = Found::all(&at.client, &object, home.as_ref(), matter.action()).await;
+    let mut case = Case::read(at, setting, object, matter).await?;
+    let found = Found::all(&at.client, &case.object, case.place(), case.matter.action()).await;
     notes.extend(found.unknown.iter().cloned());
-    let said = found.open(&object, home.as_ref(), now).said;
-    let case = Case { matter, object, home, said, setting, now };
+    case.said = found.open(&case.object, case.place(), now).said;
+    notes.extend(case.unseen());
 
     let covering = case.covering()?;
     let sign = options.sign.is_some() || options.print;
@@ -173,7 +201,7 @@ async fn draft<'a>(
         team,
         requester,
         reason: options.reason.clone(),
-        protects: None,
+        protects: case.decide(&[], None).protects,
         new_spec: case.matter.new_spec().map(str::to_owned),
         approved_at: now,
         expires: now + life,

@@ -17,10 +17,10 @@ use serde::Serialize;
 use self::draft::{Draft, Drafted, Matters};
 use self::question::Question;
 use self::write::{NotWritten, Written};
+use super::case::ACTIONS;
 use super::cluster;
 use super::cluster::Setting;
 use super::connection::{Cluster, Connection};
-use super::object::LiveObject;
 use super::output::{Format, Named, print};
 use super::said::{Place, Said};
 use super::statements::with;
@@ -48,6 +48,7 @@ pub use self::write::{ATTEMPTS, annotation, manager, may_not};
         kubectl tagout approve to-3f9a2c41                      # the request of a refusal\n  \
         kubectl tagout approve deploy/api sts/db -n payments    # one reading, one answer\n  \
         kubectl tagout approve ns/payments --contents           # what is in it, not itself\n  \
+        kubectl tagout approve deploy/api --action=ScaleToZero  # as its refusal says\n  \
         kubectl tagout approve deploy/api -n payments --print > api.json\n  \
         kubectl tagout approve -f rule.yaml                     # a change that makes a rule weaker"
 )]
@@ -63,8 +64,8 @@ pub struct Options {
     /// Of a rule, team or definition: the hash of the new spec, as the refusal of the change names it
     #[arg(long, value_name = "HASH")]
     new_spec: Option<String>,
-    /// What may happen to it; default: Delete, and Loosen for rules and teams
-    #[arg(long, value_name = "ACTION", value_parser = action, ignore_case = true, conflicts_with = "filename")]
+    /// What may happen to it, as its refusal names it, like `ScaleToZero`; default: Delete, and Loosen for rules and teams
+    #[arg(long, value_name = "ACTION", value_parser = action, conflicts_with = "filename")]
     action: Option<Action>,
     /// Of a Namespace: what is in it, and not the namespace itself
     #[arg(long, conflicts_with_all = ["filename", "new_spec"])]
@@ -287,19 +288,6 @@ impl Options {
         }
         Ok(targets.into_iter().map(Matters::Target).collect())
     }
-
-    /// Whether such an object can be approved for the action that was named.
-    fn check_action(&self, guarded: bool, object: &LiveObject) -> anyhow::Result<()> {
-        match self.action {
-            Some(Action::Loosen) if !guarded => {
-                bail!("Loosen is about rules, teams and Tagout's definitions, and {object} is none")
-            }
-            Some(Action::Delete) if guarded => {
-                bail!("deleting {object} is a change of what protects: its action is Loosen; leave --action out")
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Named for Report {
@@ -320,10 +308,11 @@ pub fn file_or_input(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
-fn action(text: &str) -> Result<Action, String> {
-    let known = [Action::Delete, Action::Loosen];
-    let found = known.into_iter().find(|action| action.as_str().eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("the actions are: {}", known.map(Action::as_str).join(", ")))
+/// As it is spelled, or in the way of flags: `scale-to-zero`.
+pub fn action(text: &str) -> Result<Action, String> {
+    let plain = text.replace('-', "");
+    let found = ACTIONS.into_iter().find(|action| action.as_str().eq_ignore_ascii_case(&plain));
+    found.ok_or_else(|| format!("the actions are: {}", ACTIONS.map(Action::as_str).join(", ")))
 }
 
 fn life(text: &str) -> Result<SignedDuration, String> {
@@ -337,6 +326,20 @@ fn life(text: &str) -> Result<SignedDuration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_action_is_named_as_rules_spell_it_or_as_flags_are() {
+        for (text, read) in [
+            ("Delete", Action::Delete),
+            ("ScaleToZero", Action::ScaleToZero),
+            ("scale-to-zero", Action::ScaleToZero),
+            ("discarddata", Action::DiscardData),
+        ] {
+            assert_eq!(action(text), Ok(read), "{text}");
+        }
+        assert!(action("scale").unwrap_err().contains("ScaleToZero, Evict"));
+        assert!(action("").is_err());
+    }
 
     #[test]
     fn a_life_is_a_positive_duration() {

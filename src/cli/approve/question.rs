@@ -5,7 +5,7 @@ use crate::api::{DELETED, Mode, NEW_UID, Proof, Statement, quoted};
 use crate::cli::case::Matter;
 use crate::cli::said::Place;
 use crate::cli::words::{moment, people, printable, table};
-use crate::guard::{Rule, missing};
+use crate::guard::{EVERYTHING, Rule, missing};
 
 /// What a person reads before they answer: everything that the statement says, and what it is about.
 pub struct Question<'q>(pub &'q Draft<'q>);
@@ -25,7 +25,7 @@ impl fmt::Display for Question<'_> {
         line("Action:", statement.action.as_str())?;
         match &case.matter {
             Matter::Contents => line("Object:", &format!("what is in {}, not the namespace itself", case.object))?,
-            Matter::Deletion | Matter::Change(_) => line("Object:", &case.object.to_string())?,
+            Matter::Action(_) | Matter::Change(_) => line("Object:", &case.object.to_string())?,
         }
         if statement.uid == NEW_UID {
             line("UID:", "none yet: it is to be made")?;
@@ -49,6 +49,9 @@ impl fmt::Display for Question<'_> {
             if weighed.new_spec != DELETED {
                 line("New spec:", &weighed.new_spec)?;
             }
+        }
+        for (head, words) in goes(self.0) {
+            line(head, &words)?;
         }
         for rule in case.decide(&[], None).rules {
             line("Rule:", &describe(rule))?;
@@ -89,6 +92,28 @@ impl fmt::Display for Question<'_> {
     }
 }
 
+/// What goes with the object. Data that nobody gets back is named, volume by volume.
+fn goes(draft: &Draft) -> Vec<(&'static str, String)> {
+    let goes = &draft.case.goes;
+    let mut lines: Vec<_> = goes.summary.iter().map(|words| ("Goes:", words.clone())).collect();
+    lines.extend(some("DESTROYED:", "the data of volume", &goes.lost));
+    lines.extend(some("Kept:", "the data of volume", &goes.kept));
+    if let Some(protects) = draft.statement.protects.as_ref().filter(|protects| !protects.unlisted.is_empty()) {
+        let kinds = protects.unlisted.iter().map(|kind| if kind == EVERYTHING { "objects of any kind" } else { kind });
+        let kinds = kinds.collect::<Vec<_>>().join(", ");
+        lines.push(("Unseen:", format!("you approve that {kinds} go, though nobody could tell which there are")));
+    }
+    lines
+}
+
+fn some(head: &'static str, what: &str, named: &[String]) -> Vec<(&'static str, String)> {
+    let mut lines: Vec<_> = named.iter().take(MOST).map(|name| (head, format!("{what} {name}"))).collect();
+    if named.len() > MOST {
+        lines.push((head, format!("and of {} more volumes", named.len() - MOST)));
+    }
+    lines
+}
+
 const BREAKS_GLASS: &str = "THIS BREAKS GLASS. Rules are passed by you alone, and everybody is told.";
 
 /// Several at once: what is common in lines, what differs in a table.
@@ -103,7 +128,7 @@ pub fn several(drafts: &[Draft]) -> String {
         let rules: Vec<_> = draft.case.decide(&[], None).rules.iter().map(|rule| rule.name.clone()).collect();
         let object = match draft.case.matter {
             Matter::Contents => format!("what is in {}", draft.case.object),
-            Matter::Deletion | Matter::Change(_) => draft.case.object.to_string(),
+            Matter::Action(_) | Matter::Change(_) => draft.case.object.to_string(),
         };
         [
             draft.statement.action.as_str().to_owned(),
@@ -123,6 +148,9 @@ pub fn several(drafts: &[Draft]) -> String {
                 line("Weaker:", &format!("{}: {loosened}", draft.case.object));
             }
             line("New spec:", &format!("{}: {}", draft.case.object, weighed.new_spec));
+        }
+        for (head, words) in goes(draft) {
+            line(head, &format!("{}: {words}", draft.case.object));
         }
         for note in &draft.notes {
             line("Note:", &format!("{}: {note}", draft.case.object));

@@ -10,11 +10,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Serialize;
 
-use super::approve::{change, describe};
+use super::approve::{action, change, describe};
 use super::case::{Case, Matter};
 use super::cluster::Setting;
 use super::connection::{Cluster, Connection};
-use super::object::{LiveObject, home};
+use super::goes::Goes;
+use super::impact::is_coloured;
+use super::object::LiveObject;
 use super::output::Document;
 use super::requests::{self, Asked};
 use super::said::{Found, Place};
@@ -42,6 +44,9 @@ pub struct Options {
     /// Of a Namespace: what is in it, and not the namespace itself
     #[arg(long)]
     contents: bool,
+    /// What may happen to it, as approve takes it; default: what was asked, or Delete
+    #[arg(long, value_name = "ACTION", value_parser = action, conflicts_with = "contents")]
+    action: Option<Action>,
     /// The format
     #[arg(short, long, value_enum)]
     output: Option<Document>,
@@ -68,6 +73,10 @@ struct Review {
     teams: Vec<TeamLine>,
     said: Vec<SaidLine>,
     notes: Vec<String>,
+    /// What goes with it, as a tree; kubectl tagout impact -o json tells more.
+    goes: Vec<String>,
+    #[serde(skip)]
+    extent: Goes,
     /// What to type to approve it.
     approve: Option<String>,
 }
@@ -142,10 +151,10 @@ pub async fn run(options: &Options, connection: &Connection) -> anyhow::Result<(
             (asked.live(at, &setting).await?, Some(asked))
         }
     };
-    let review = look(at, &setting, object, asked, options.contents).await?;
+    let review = look(at, &setting, object, asked, options).await?;
     match options.output {
         Some(document) => document.print(&review),
-        None => say(&render::text(&review, setting.now)),
+        None => say(&render::text(&review, setting.now, is_coloured())),
     }
 }
 
@@ -154,7 +163,7 @@ async fn look(
     setting: &Setting,
     object: LiveObject,
     asked: Option<Asked>,
-    contents: bool,
+    options: &Options,
 ) -> anyhow::Result<Review> {
     let mut notes = Vec::new();
     let new_spec = asked.as_ref().and_then(|asked| asked.new_spec.clone());
@@ -162,29 +171,35 @@ async fn look(
         let proposed = change::without_file(object, new_spec.as_deref(), setting)?;
         notes.extend(proposed.notes);
         (proposed.object, proposed.matter)
-    } else if contents {
+    } else if options.contents {
         ensure!(object.kind.is_namespace(), "--contents is about Namespaces, and {object} is none");
         (object, Matter::Contents)
     } else {
-        (object, Matter::Deletion)
+        let action = options.action.or(asked.as_ref().map(|asked| asked.action)).unwrap_or(Action::Delete);
+        ensure!(
+            action != Action::Loosen,
+            "Loosen is about rules, teams and Tagout's definitions, and {object} is none"
+        );
+        (object, Matter::Action(action))
     };
     if object.is_terminating() {
         notes.push("it is being deleted already".to_owned());
     }
-    let home = home(&at.client, &setting.kinds, &object).await?;
-    if home.is_none() && !object.namespace().is_empty() {
+    let mut case = Case::read(at, setting, object, matter).await?;
+    if case.home.is_none() && !case.object.namespace().is_empty() {
         notes.push("you may not read its namespace; rules for other namespaces may be listed here".to_owned());
     }
-    let Found { said, unknown } = Found::all(&at.client, &object, home.as_ref(), matter.action()).await;
+    let Found { said, unknown } = Found::all(&at.client, &case.object, case.place(), case.matter.action()).await;
     notes.extend(unknown);
+    notes.extend(case.unseen());
+    case.said = said;
     let requests = match asked {
         Some(asked) => vec![asked],
-        None => requests::about(&at.client, &object).await.unwrap_or_else(|_| {
+        None => requests::about(&at.client, &case.object).await.unwrap_or_else(|_| {
             notes.push("you may not list Events, which would tell who asked".to_owned());
             Vec::new()
         }),
     };
-    let case = Case { matter, object, home, said, setting, now: setting.now };
     Ok(review(&case, &requests, notes))
 }
 
@@ -225,6 +240,12 @@ fn review(case: &Case, requests: &[Asked], mut notes: Vec<String>) -> Review {
         labels,
         namespace_labels,
         approve: (!decision.rules.is_empty()).then(|| command(case, requests.first())),
+        goes: if case.matter.is_deletion() {
+            case.goes.tree(&case.object.to_string(), usize::MAX, false)
+        } else {
+            vec![]
+        },
+        extent: case.goes.clone(),
         rules: rules.collect(),
         teams: teams(&decision.rules, case),
         said: said(case, requester),
@@ -245,6 +266,9 @@ fn command(case: &Case, asked: Option<&Asked>) -> String {
         }
         (Matter::Contents, _) => format!("kubectl tagout approve {} --contents", case.object.words()),
         (_, Some(asked)) => format!("kubectl tagout approve {}", asked.id),
+        (Matter::Action(action), None) if *action != Action::Delete => {
+            format!("kubectl tagout approve {} --action={}", case.object.words(), action.as_str())
+        }
         _ => format!("kubectl tagout approve {}", case.object.words()),
     }
 }
@@ -360,7 +384,7 @@ mod tests {
         let mut case = Case { said: vec![stands(statement("alice", "sre")), stands(ended)], ..case(&setting) };
         case.object.metadata.labels.get_or_insert_default().insert(crate::api::APPROVAL.into(), "true".into());
         let review = review(&case, &[asked()], vec!["a note".into()]);
-        let text = render::text(&review, NOW);
+        let text = render::text(&review, NOW, false);
         assert_eq!(
             text,
             "\

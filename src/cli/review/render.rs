@@ -6,8 +6,12 @@ use super::{MemberLine, RequestLine, Review, SaidLine, TeamLine};
 use crate::api::{DELETED, NEW_UID, Proof, quoted};
 use crate::cli::words::{moment, printable, relative};
 
-pub fn text(review: &Review, now: Timestamp) -> String {
-    let mut text = head(review, now);
+/// What a person still reads of the tree; kubectl tagout impact prints it whole.
+const LINES: usize = 30;
+
+pub fn text(review: &Review, now: Timestamp, colour: bool) -> String {
+    let mut text = goes(review, colour);
+    text.push_str(&head(review, now));
     let mut block = |title: &str, lines: Vec<String>| {
         if !lines.is_empty() {
             text.extend(["\n", title, "\n"].map(str::to_owned));
@@ -30,6 +34,21 @@ pub fn text(review: &Review, now: Timestamp) -> String {
         text.extend(["\nTo approve: ", command, "\n"].map(str::to_owned));
     }
     text
+}
+
+/// What goes with it, above all else: printable already, but for colours of ours.
+fn goes(review: &Review, colour: bool) -> String {
+    let Review { extent, object, .. } = review;
+    if extent.branches.is_empty() && extent.summary.is_empty() {
+        return String::new();
+    }
+    let mut lines = extent.tree(object, LINES, colour);
+    lines.extend(extent.summary.iter().map(|words| printable(words)));
+    lines.extend(
+        extent.lost.iter().take(LINES).map(|volume| printable(&format!("DESTROYED: the data of volume {volume}"))),
+    );
+    lines.push(String::new());
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
 fn head(review: &Review, now: Timestamp) -> String {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::approve::{ATTEMPTS, annotation, change, manager, may_not};
+use super::case::ACTIONS;
 use super::cluster::{Setting, plain};
 use super::connection::{Cluster, Connection};
 use super::object::LiveObject;
@@ -18,7 +19,7 @@ use super::output::Document;
 use super::said;
 use super::target::{Target, misused, targets};
 use super::words::{printable, say};
-use crate::api::{APPROVAL, Action, MAX_VALID_FOR, Scope, Statement, approval_name, quoted, read_statements};
+use crate::api::{APPROVAL, MAX_VALID_FOR, Scope, Statement, approval_name, quoted, read_statements};
 
 /// Take approvals of an object back
 ///
@@ -156,7 +157,7 @@ async fn take_back(
     let mut places = Vec::new();
     let on_object = object.annotation().map(|annotation| read_statements(annotation).readable).unwrap_or_default();
     places.push(("Object".to_owned(), on_object));
-    for action in [Action::Delete, Action::Loosen] {
+    for action in ACTIONS {
         let name = approval_name(action, &object.kind.name(), object.namespace(), object.name(), object.uid());
         if let Some(approval) = said::read(&at.client, &name).await.map_err(plain)? {
             places.push((name, said::statements(&approval)));

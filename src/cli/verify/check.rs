@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{Measure, line};
 use crate::api::{APPROVAL, SYSTEM_PREFIX, Scope, Statement, quoted};
 use crate::guard::{
-    CLOCK_SKEW, Candidate, Change, Facts, Gesture, ListedKey, Needs, Request, Requester, Rule, Rules, Signed, Subject,
-    Team, decide,
+    CLOCK_SKEW, Candidate, Change, Facts, Gesture, ListedKey, Needs, Reach, Request, Requester, Rule, Rules, Signed,
+    Subject, Team, decide,
 };
 
 /// A statement, and what was found out about it.
@@ -148,7 +148,7 @@ pub fn by_rule(statement: &Statement, rule: &Rule, measure: &Measure) -> Check {
         uid: statement.uid.as_str().into(),
         ..Subject::default()
     };
-    let mut facts = Facts::default();
+    let mut facts = Facts { radius: Some(crate::guard::Radius::default()), ..Facts::default() };
     if statement.scope == Scope::Contents {
         facts.contents = Some(Subject {
             resource: resource.to_owned().into(),
@@ -169,9 +169,14 @@ pub fn by_rule(statement: &Statement, rule: &Rule, measure: &Measure) -> Check {
         terminating: false,
         change: statement.new_spec.clone().map(|new_spec| Change { new_spec, loosened: Vec::new() }),
         requester: Requester { name: statement.requester.as_deref().unwrap_or_default(), groups: &[] },
+        reach: Reach::Covered,
+        what: None,
     };
-    let needs =
-        Needs { candidates: vec![Candidate { rule, called: true }], namespace: String::new(), owners: Vec::new() };
+    let needs = Needs {
+        candidates: vec![Candidate { rule, called: true, assumed: false }],
+        namespace: String::new(),
+        owners: Vec::new(),
+    };
     let decision = decide(&request, &needs, &rules, &facts, measure.at);
     let outcome = match decision.flaws.first() {
         Some((_, flaw)) => Err(flaw.to_string()),

@@ -6,8 +6,10 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::{APPROVAL, Protects, SIGNATURE_NAMESPACE};
-use crate::guard::{Because, Beside, Change, Facts, Request, Requester, Team, Verdict, decide, needs};
+use crate::api::{APPROVAL, SIGNATURE_NAMESPACE};
+use crate::guard::{
+    Because, Beside, Called, Change, Facts, Radius, Reach, Request, Requester, Team, Verdict, decide, needs,
+};
 
 mod people;
 mod proof;
@@ -120,15 +122,18 @@ impl Case {
             terminating: false,
             change: self.new_spec.map(|new_spec| Change { new_spec: new_spec.into(), loosened: Vec::new() }),
             requester: Requester { name: self.requester, groups: &[] },
+            reach: Reach::Covered,
+            what: None,
         };
         let facts = Facts {
+            radius: Some(Radius::default()),
             contents: Some(namespace),
             beside: self.beside.clone(),
             proposed: self.proposed.clone(),
             epoch: self.epoch.clone(),
             ..Facts::default()
         };
-        let needs = needs(&request, "r", &rules).unwrap();
+        let needs = needs(&request, Called::By("r"), &rules).unwrap();
         let decision = decide(&request, &needs, &rules, &facts, NOW);
         Outcome {
             verdict: decision.verdict,
@@ -249,8 +254,6 @@ fn a_statement_by_a_person_of_the_team_is_enough() {
 #[case::that_hides_something(Statement { reason: Some("a\u{202e}b".into()), ..alice() },
     Flaw::Unsignable(Unsignable::Unprintable("reason")))]
 #[case::by_nobody(by(""), Flaw::Unsignable(Unsignable::Empty("approver")))]
-#[case::of_more_than_can_be_checked(
-    Statement { protects: Some(Protects { digest: "sha256:00".into(), uids: Vec::new() }), ..alice() }, Flaw::Unchecked)]
 #[case::of_tomorrow(Statement { approved_at: NOW + CLOCK_SKEW + SignedDuration::from_nanos(1), ..alice() },
     Flaw::NotYet(NOW + CLOCK_SKEW + SignedDuration::from_nanos(1)))]
 #[case::that_expires_now(Statement { expires: NOW, ..alice() }, Flaw::Expired(NOW))]

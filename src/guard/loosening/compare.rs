@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Serialize;
 
 use crate::api::{
-    ApprovalTerms, ApproverTeamSpec, Member, MemberKey, Period, ProtectionRuleSpec, Requirement, ResourceRule,
-    Revocation, RuleFailurePolicy, sha256,
+    ApprovalTerms, ApproverTeamSpec, Member, MemberKey, Owned, Period, ProtectionRuleSpec, Requirement, ResourceRule,
+    Revocation, RuleFailurePolicy, Tolerate, sha256,
 };
 
 /// The hash by which a statement names a spec.
@@ -29,6 +29,8 @@ pub fn loosened_rule(old: &ProtectionRuleSpec, new: &ProtectionRuleSpec) -> Vec<
         except,
         match_conditions,
         actions,
+        owned,
+        tolerate,
         approval,
         failure_policy,
     } = old;
@@ -52,12 +54,18 @@ pub fn loosened_rule(old: &ProtectionRuleSpec, new: &ProtectionRuleSpec) -> Vec<
         from_to("matchConditions", match_conditions, &new.match_conditions),
     );
     note(!actions.iter().all(|one| new.actions.contains(one)), "actions: some are named no more".into());
+    note(new.owned != *owned && new.owned != Owned::Include, format!("owned: {owned:?} → {:?}", new.owned));
+    note(tolerated(new.tolerate.as_ref()) > tolerated(tolerate.as_ref()), from_to("tolerate", tolerate, &new.tolerate));
     note(
         *failure_policy == RuleFailurePolicy::Fail && new.failure_policy != RuleFailurePolicy::Fail,
         "failurePolicy: no refusal while Tagout is away".into(),
     );
     loosened.extend(loosened_terms(approval, &new.approval));
     loosened
+}
+
+fn tolerated(tolerate: Option<&Tolerate>) -> u32 {
+    tolerate.map_or(0, |tolerate| tolerate.objects)
 }
 
 /// What a person has to compare, as it is written.

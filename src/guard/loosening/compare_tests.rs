@@ -218,7 +218,7 @@ fn a_spec_has_one_hash_however_it_is_written_and_another_one_another() {
         r#"{"resources":[{"apiGroups":["apps"],"resources":["x"]}],"approval":{"require":[{"anyOf":["sre"]}]}}"#;
     let long = r#"{"mode":"Enforce","approval":{"validFor":"30m","require":[{"count":1,"anyOf":["sre"]}],
         "separateFromRequester":true,"proof":"Identity"},"resources":[{"resources":["x"],"apiGroups":["apps"]}],
-        "actions":["Delete"],"except":[],"failurePolicy":"Fail"}"#;
+        "actions":["Delete","ScaleToZero","Reparent","Finalize","DiscardData","Unprotect"],"except":[],"failurePolicy":"Fail"}"#;
     assert_eq!(spec_hash(&read(short)), spec_hash(&read(long)));
     assert_eq!(spec_hash(&read(short)), spec_hash(&serde_json::to_value(read(long)).unwrap()));
     for (from, to) in [("sre", "dba"), ("\"x\"", "\"y\""), ("{\"require", "{\"validFor\":\"1800s\",\"require")] {

@@ -1,0 +1,223 @@
+//! Objects deleted, and pods evicted.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{Gate, Outcome, Unanswered, convert};
+use crate::api::{Action, Mode, kind_name};
+use crate::cluster::{LeftWithout, Named};
+use crate::guard::{
+    Because, Called, Decision, Facts, Needs, NoDecision, Radius, Reach, Request, Rules, Subject, decide, needs,
+};
+use crate::review::{Malformed, Object, RawRequest};
+
+/// What is left of the API server's patience for answering, when what goes along has been looked up.
+const TO_ANSWER: Duration = Duration::from_secs(1);
+
+impl Gate {
+    pub(super) async fn deletion(
+        &self,
+        called: Called<'_>,
+        review: &RawRequest<'_>,
+        rules: &Rules,
+        deadline: Instant,
+    ) -> Result<Outcome, Unanswered> {
+        let object = convert::object(review.old_object.ok_or(Malformed::Missing("oldObject"))?)?;
+        let beside = matches!(called, Called::Beside(_));
+        if beside && (&*review.resource.group, &*review.resource.resource) == ("apps", "replicasets") {
+            return self.replica_set(called, review, &object, rules).await;
+        }
+        let mut request = convert::request(Action::Delete, review, &object)?;
+        if request.terminating {
+            let decision = Decision { because: Because::AlreadyTerminating, ..Decision::default() };
+            return self.finish(called, review, &request, decision).await;
+        }
+        if is_volume(&request.subject) {
+            // Without its claim it is no rule's any more: what becomes of it follows from the deletion of that.
+            let claim = Some(self.claim_of(review).await?).filter(|claim| !claim.uid.is_empty());
+            request.reach = Reach::Through(Box::new(claim.unwrap_or_default()));
+        }
+        let needs = needs(&request, called, rules)?;
+        let decision = self.with_everything_that_goes(called, &request, &needs, rules, deadline, review).await?;
+        self.finish(called, review, &request, decision).await
+    }
+
+    /// The claim that a volume is bound to. One that cannot be read is not taken for gone.
+    pub(super) async fn claim_of(&self, review: &RawRequest<'_>) -> Result<Subject<'static>, Unanswered> {
+        let _place = self.looking.acquire().await;
+        let claim = self.cluster.claim_of(review.old_object).await;
+        Ok(claim.map_err(|_| NoDecision::NotFound("persistentvolumeclaims".to_owned()))?)
+    }
+
+    async fn with_everything_that_goes<'r>(
+        &self,
+        called: Called<'_>,
+        request: &Request<'_>,
+        needs: &Needs<'r>,
+        rules: &'r Rules,
+        deadline: Instant,
+        review: &RawRequest<'_>,
+    ) -> Result<Decision<'r>, Unanswered> {
+        let first = Facts { namespace: self.cluster.cached_namespace(&needs.namespace), ..Facts::default() };
+        let mut facts = self.live_facts(request, needs, first).await;
+        let mut before = decide(request, needs, rules, &facts, Timestamp::now());
+        if before.because == Because::Unapproved && !request.owners.is_empty() {
+            drop(before);
+            let _place = self.looking.acquire().await;
+            facts.records = self.cluster.records(request).await;
+            before = decide(request, needs, rules, &facts, Timestamp::now());
+        }
+        // What follows from something that was let go carries nothing of its own; neither does what its controller makes
+        // anew.
+        let by_itself = matches!(called, Called::By(_)) && request.subject.is_follower();
+        let follows = by_itself && before.because == Because::NotCovered;
+        if follows || matches!(before.because, Because::Approved(_) | Because::NamespaceTerminating) {
+            return Ok(before);
+        }
+        drop(before);
+        let budget = deadline.saturating_duration_since(Instant::now()).saturating_sub(TO_ANSWER);
+        // What a volume carries is its own data.
+        let radius = if is_volume(&request.subject) {
+            Radius::default()
+        } else {
+            self.cluster.radius(&request.subject, budget).await
+        };
+        facts.namespaces = self.cluster.labels_of(radius.namespaces());
+        // What is known live is not left to a cache.
+        if request.subject.is_namespace() {
+            facts.namespaces.insert(request.subject.name.to_string(), request.subject.labels.clone().into_owned());
+        } else if let Some(home) = &facts.namespace {
+            facts.namespaces.insert(request.subject.namespace.to_string(), home.labels.clone());
+        }
+        facts.radius = Some(radius);
+        let decision = decide(request, needs, rules, &facts, Timestamp::now());
+        let refuses = decision.rules.iter().any(|rule| rule.mode == Mode::Enforce);
+        if !matches!(decision.because, Because::Approved(_)) || !refuses || review.dry_run {
+            return Ok(decision);
+        }
+        drop(decision);
+        self.written_down(called, request, rules, facts, review).await
+    }
+
+    /// Writes down what is let pass, by what stands in the cluster and not by what the review says of it: what a record
+    /// quotes counts later.
+    async fn written_down<'r>(
+        &self,
+        called: Called<'_>,
+        request: &Request<'_>,
+        rules: &'r Rules,
+        mut facts: Facts,
+        review: &RawRequest<'_>,
+    ) -> Result<Decision<'r>, Unanswered> {
+        let live = self.cluster.find(named(review), &request.subject.namespace, &request.subject.name).await;
+        let failed = match live {
+            Ok(Some(found)) if found.subject.uid == request.subject.uid => {
+                let request =
+                    Request { subject: found.subject.clone(), owners: found.owners.clone(), ..request.clone() };
+                let needs = needs(&request, called, rules)?;
+                let decision = decide(&request, &needs, rules, &facts, Timestamp::now());
+                if !matches!(decision.because, Because::Approved(_)) {
+                    return Ok(decision);
+                }
+                match self.cluster.write_record(&found, request.requester.name, &decision).await {
+                    Ok(()) => return Ok(decision),
+                    Err(error) => format!("it could not be written down ({error}); try again"),
+                }
+            }
+            // It went in the meantime; the API server will say so.
+            Ok(_) => "the object is not there any more".to_owned(),
+            // Nothing is written down, and nothing follows from it.
+            Err(unreadable) if unreadable.forbidden => {
+                return Ok(decide(request, &needs(request, called, rules)?, rules, &facts, Timestamp::now()));
+            }
+            Err(unreadable) => unreadable.reason,
+        };
+        facts.unknown.push(failed);
+        facts.radius = None;
+        Ok(decide(request, &needs(request, called, rules)?, rules, &facts, Timestamp::now()))
+    }
+
+    /// A ReplicaSet with pods, whose Deployment would not make it anew: then the Deployment is left without.
+    async fn replica_set(
+        &self,
+        called: Called<'_>,
+        review: &RawRequest<'_>,
+        object: &Object<'_>,
+        rules: &Rules,
+    ) -> Result<Outcome, Unanswered> {
+        let mut request = convert::request(Action::ScaleToZero, review, object)?;
+        request.what = Some(format!("ReplicaSet {:?} has its pods and would not come back", request.subject.name));
+        match self.cluster.left_without(&request, review.old_object).await {
+            LeftWithout::Nothing => return self.finish(called, review, &request, Decision::default()).await,
+            LeftWithout::Deployment(found) => {
+                request.subject = found.subject;
+                request.owners = found.owners;
+            }
+            // The rules about Deployments have the say.
+            LeftWithout::Itself => {
+                let subject = convert::owned(&request.subject);
+                let like_one = Subject { resource: "deployments".into(), ..subject };
+                request.reach = Reach::Through(Box::new(like_one));
+                request.owners = Vec::new();
+            }
+        }
+        let needs = needs(&request, called, rules)?;
+        let decision = self.decided(&request, &needs, rules, Facts::default()).await;
+        self.finish(called, review, &request, decision).await
+    }
+
+    pub(super) async fn eviction(
+        &self,
+        called: Called<'_>,
+        review: &RawRequest<'_>,
+        rules: &Rules,
+    ) -> Result<Outcome, Unanswered> {
+        if (&*review.resource.resource, &*review.sub_resource) != ("pods", "eviction") {
+            return Err(Malformed::OtherOperation("DELETE, UPDATE and eviction").into());
+        }
+        let object = convert::object(review.object.ok_or(Malformed::Missing("object"))?)?;
+        let name = if object.metadata.name.is_empty() { &review.name } else { &object.metadata.name };
+        let Ok(Some(pod)) = self.cluster.find(PODS, &object.metadata.namespace, name).await else {
+            // Whether it may be evicted, nobody can tell; that it is not there, the API server will say.
+            return Err(NoDecision::NotFound(kind_name("", "pods")).into());
+        };
+        let request = Request {
+            action: Action::Evict,
+            subject: pod.subject,
+            owners: pod.owners,
+            terminating: pod.terminating,
+            change: None,
+            requester: convert::requester(&review.user_info),
+            reach: Reach::Covered,
+            what: None,
+        };
+        let needs = needs(&request, called, rules)?;
+        let decision = self.decided(&request, &needs, rules, Facts::default()).await;
+        self.finish(called, review, &request, decision).await
+    }
+
+    pub(super) async fn finish(
+        &self,
+        called: Called<'_>,
+        review: &RawRequest<'_>,
+        request: &Request<'_>,
+        decision: Decision<'_>,
+    ) -> Result<Outcome, Unanswered> {
+        self.announce(called.rule(), review, request, &decision).await;
+        let approved = matches!(decision.because, Because::Approved(_));
+        Ok(Outcome { answer: super::answer(&review.uid, &review.resource, request, &decision).to_json(), approved })
+    }
+}
+
+pub(super) fn named<'a>(review: &'a RawRequest) -> Named<'a> {
+    let resource = &review.resource;
+    Named { group: &resource.group, version: &resource.version, plural: &resource.resource }
+}
+
+const PODS: Named = Named { group: "", version: "v1", plural: "pods" };
+
+fn is_volume(subject: &Subject) -> bool {
+    subject.group.is_empty() && subject.resource == "persistentvolumes"
+}
