@@ -36,7 +36,8 @@ fn an_approval_beside_the_object_takes_its_dependents_along() {
     child["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "api",
         "uid": owner["metadata"]["uid"], "blockOwnerDeletion": true}]);
     namespace.apply(User::Admin, &child).succeeds();
-    namespace.detach(User::Alice, &namespace.statement("deployment/api", User::Alice)).succeeds();
+    let statement = namespace.statement_naming("deployment/api", User::Alice, &["deployment/child"]);
+    namespace.detach(User::Alice, &statement).succeeds();
     namespace.kubectl(User::Agent, &["delete", "deployment", "api", "--cascade=foreground"]).succeeds();
     assert!(!namespace.exists("deployment/child"));
 }

@@ -189,7 +189,9 @@ fn an_approval_for_one_object_does_not_open_another() {
     approve(&namespace, User::Alice, "deployment/api");
     namespace.kubectl(User::Agent, &["delete", "deployment/web"]).is_refused(&[REFUSED]);
     let whole = format!("namespace/{}", namespace.name);
-    namespace.kubectl(User::Agent, &["delete", &whole]).is_refused(&[REFUSED]);
+    namespace
+        .kubectl(User::Agent, &["delete", &whole])
+        .is_refused(&["needs approval by 1 of approvers (rules production"]);
     namespace.kubectl(User::Agent, &["delete", "deployment", "--all"]).is_refused(&["\"web\"", REFUSED]);
     assert!(namespace.exists("deployment/web"));
 }

@@ -245,6 +245,7 @@ fn a_rule_that_is_not_known_is_never_an_answer() {
 #[test]
 fn a_body_that_is_no_review_is_told_what_it_lacks() {
     const NOT: &str = "the body is not an AdmissionReview";
+    const METADATA: &str = "no object with metadata";
     let whole = review().to_string();
     let cut = |at: usize| post(RULE, &whole[..at]);
     let spoilt = |bytes: &[u8]| post(RULE, [whole.as_bytes(), bytes].concat());
@@ -280,8 +281,8 @@ fn a_body_that_is_no_review_is_told_what_it_lacks() {
         ("no resource", post(RULE, without("/request/resource")), &[400], NOT),
         ("no old object", post(RULE, without("/request/oldObject")), &[400], "no oldObject"),
         ("null old object", post(RULE, with("/request/oldObject", Value::Null)), &[400], "no oldObject"),
-        ("no metadata", post(RULE, without("/request/oldObject/metadata")), &[400], NOT),
-        ("null metadata", post(RULE, with("/request/oldObject/metadata", Value::Null)), &[400], NOT),
+        ("no metadata", post(RULE, without("/request/oldObject/metadata")), &[400], METADATA),
+        ("null metadata", post(RULE, with("/request/oldObject/metadata", Value::Null)), &[400], METADATA),
         (
             "an object without uid",
             post(RULE, without("/request/oldObject/metadata/uid")),
@@ -294,18 +295,28 @@ fn a_body_that_is_no_review_is_told_what_it_lacks() {
             &[400],
             "oldObject.metadata.uid and name",
         ),
-        ("a number as name", post(RULE, with("/request/oldObject/metadata/name", json!(5))), &[400], NOT),
+        ("a number as name", post(RULE, with("/request/oldObject/metadata/name", json!(5))), &[400], METADATA),
         ("a number as uid", post(RULE, with("/request/uid", json!(5))), &[400], NOT),
         ("a number as user", post(RULE, with("/request/userInfo/username", json!(5))), &[400], NOT),
         ("a text as groups", post(RULE, with("/request/userInfo/groups", json!(MARKER))), &[400], NOT),
         ("a text as dryRun", post(RULE, with("/request/dryRun", json!("true"))), &[400], NOT),
-        ("numbers as labels", post(RULE, with("/request/oldObject/metadata/labels", json!({"a": 1}))), &[400], NOT),
-        ("a list as annotations", post(RULE, with("/request/oldObject/metadata/annotations", json!([1]))), &[400], NOT),
+        (
+            "numbers as labels",
+            post(RULE, with("/request/oldObject/metadata/labels", json!({"a": 1}))),
+            &[400],
+            METADATA,
+        ),
+        (
+            "a list as annotations",
+            post(RULE, with("/request/oldObject/metadata/annotations", json!([1]))),
+            &[400],
+            METADATA,
+        ),
         (
             "a number as approval",
             post(RULE, with("/request/oldObject/metadata/annotations", json!({"tagout.dev/approval": 1}))),
             &[400],
-            NOT,
+            METADATA,
         ),
     ]);
 }
@@ -329,9 +340,19 @@ fn a_path_answers_its_own_operation_only() {
         post(APPROVALS, review.to_string())
     };
     all_are_refused(&[
-        ("CREATE", operation(RULE, &deletion, "CREATE"), &[400], "this path is for DELETE and UPDATE requests"),
+        (
+            "CREATE",
+            operation(RULE, &deletion, "CREATE"),
+            &[400],
+            "this path is for DELETE, UPDATE and eviction requests",
+        ),
         ("UPDATE without an object", operation(RULE, &deletion, "UPDATE"), &[400], "no object"),
-        ("CONNECT", operation(RULE, &deletion, "CONNECT"), &[400], "this path is for DELETE and UPDATE requests"),
+        (
+            "CONNECT",
+            operation(RULE, &deletion, "CONNECT"),
+            &[400],
+            "this path is for DELETE, UPDATE and eviction requests",
+        ),
         ("an invented one", operation(RULE, &deletion, "BREW"), &[400], "line 1 column"),
         ("lower case", operation(RULE, &deletion, "delete"), &[400], "line 1 column"),
         (

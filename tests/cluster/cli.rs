@@ -65,7 +65,7 @@ fn bad_input_gets_what_to_type_instead() {
         (&["approve", "deploy/api", "-n", name, "--yes", "--for=1d"], &["--for"]),
         (&["approve", "deploy/api", "-n", name, "--yes", "--for=48h"], &["30m"]),
         (&["approve", "deploy/api", "-n", name, "--yes", "--for=0s"], &["--for"]),
-        (&["approve", "deploy/api", "-n", name, "--yes", "--action=ScaleToZero"], &["Delete"]),
+        (&["approve", "deploy/api", "-n", name, "--yes", "--action=Explode"], &["ScaleToZero"]),
         (&["approve", "deploy/api", "-n", "no-such-namespace", "--yes"], &["no-such-namespace"]),
         (&["approve"], &["kubectl tagout approve"]),
         (&["aprove", "deploy/api"], &["approve"]),

@@ -119,7 +119,9 @@ fn pruning_is_refused() {
 fn a_production_namespace_is_refused_before_anything_in_it_is_gone() {
     let namespace = shared().production();
     namespace.kubectl(User::Admin, &["create", "configmap", "settings", "--from-literal=a=b"]).succeeds();
-    shared().kubectl(User::Agent, &["delete", "namespace", &namespace.name]).is_refused(&[REFUSED]);
+    shared()
+        .kubectl(User::Agent, &["delete", "namespace", &namespace.name])
+        .is_refused(&["needs approval by 1 of approvers (rules production, production-settings)"]);
     assert!(namespace.exists("configmap/settings"));
     assert_eq!(namespace.get(&format!("namespace/{}", namespace.name))["status"]["phase"], "Active");
 }

@@ -113,9 +113,9 @@ fn installing_again_changes_nothing_upgrading_changes_rules_and_uninstalling_lea
     };
     let port = format!("service.port={}", world.tagout.address().port());
     // Trying whether approvals can be planted is over.
-    let before = world.calls("tagout.dev");
+    let before = world.calls_about_objects();
     live_and_die(&world.unprotected());
-    assert_eq!(world.calls("tagout.dev"), before, "nothing of an unprotected namespace reaches Tagout");
+    assert_eq!(world.calls_about_objects(), before, "nothing of an unprotected namespace reaches Tagout");
     let namespace = world.production();
     namespace.deployment("api");
 

@@ -248,7 +248,7 @@ fn a_namespace_approved_through_its_subresource(#[case] subresource: &str) {
             .is_refused(&[&format!("not through its subresource {subresource}")]);
     }
     let denial = namespace.kubectl(User::Agent, &["delete", &what]);
-    denial.is_refused(&["needs approval by 1 of approvers (rule production)"]);
+    denial.is_refused(&["needs approval by 1 of approvers (rules production"]);
     assert_eq!(namespace.get(&what)["status"]["phase"], "Active");
 }
 

@@ -32,7 +32,7 @@ daily_work! {
     a_finished_job_goes_when_its_time_is_over,
     a_cron_job_makes_jobs_and_keeps_its_history_short,
     the_garbage_collector_clears_up_after_unprotected_owners,
-    settings_secrets_and_services_are_deleted,
+    settings_are_rotated_and_what_generators_made_is_pruned,
     an_unprotected_namespace_goes_with_everything_in_it,
     a_deployment_with_ephemeral_volumes_rolls_out,
     a_stateful_set_with_ephemeral_volumes_rolls_out,
@@ -157,25 +157,24 @@ fn a_cron_job_makes_jobs_and_keeps_its_history_short(world: &World) {
         namespace.kubectl(User::Ci, &["wait", "--for=condition=Complete", "job", run, "--timeout=60s"]).succeeds();
     }
     eventually("the older run is removed from the history", || items(&namespace, "jobs", "of=report").len() == 1);
-    namespace.kubectl(User::Ci, &["patch", "cronjob/report", "-p", r#"{"spec":{"suspend":true}}"#]).succeeds();
-    namespace.kubectl(User::Ci, &["patch", "cronjob/report", "-p", r#"{"spec":{"suspend":false}}"#]).succeeds();
+    namespace.kubectl(User::Ci, &["patch", "cronjob/report", "-p", r#"{"spec":{"schedule":"0 1 1 1 *"}}"#]).succeeds();
 }
 
 fn the_garbage_collector_clears_up_after_unprotected_owners(world: &World) {
     let namespace = world.production();
     for (cascade, dependent_stays) in [("background", false), ("foreground", false), ("orphan", true)] {
         let (owner, dependent) = (format!("owner-{cascade}"), format!("dependent-{cascade}"));
-        namespace.apply(User::Ci, &config_map(&owner)).succeeds();
-        let uid = namespace.get(&format!("configmap/{owner}"))["metadata"]["uid"].clone();
-        let mut manifest = config_map(&dependent);
+        namespace.apply(User::Ci, &bare(&owner)).succeeds();
+        let uid = namespace.get(&format!("podtemplate/{owner}"))["metadata"]["uid"].clone();
+        let mut manifest = bare(&dependent);
         manifest["metadata"]["ownerReferences"] = json!([
-            {"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": uid, "blockOwnerDeletion": true},
+            {"apiVersion": "v1", "kind": "PodTemplate", "name": owner, "uid": uid, "blockOwnerDeletion": true},
         ]);
         namespace.apply(User::Ci, &manifest).succeeds();
         let cascade = format!("--cascade={cascade}");
-        namespace.kubectl(User::Ci, &["delete", "configmap", &owner, &cascade, "--timeout=60s"]).succeeds();
-        assert!(!namespace.exists(&format!("configmap/{owner}")));
-        let dependent = format!("configmap/{dependent}");
+        namespace.kubectl(User::Ci, &["delete", "podtemplate", &owner, &cascade, "--timeout=60s"]).succeeds();
+        assert!(!namespace.exists(&format!("podtemplate/{owner}")));
+        let dependent = format!("podtemplate/{dependent}");
         if dependent_stays {
             assert!(namespace.get(&dependent)["metadata"].get("ownerReferences").is_none(), "{cascade}");
         } else {
@@ -184,25 +183,54 @@ fn the_garbage_collector_clears_up_after_unprotected_owners(world: &World) {
     }
 }
 
-fn settings_secrets_and_services_are_deleted(world: &World) {
+/// Something that no rule names.
+fn bare(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": name}, "template": {"spec": {
+        "containers": [{"name": "main", "image": "example.com/main:1"}]}}})
+}
+
+fn settings_are_rotated_and_what_generators_made_is_pruned(world: &World) {
     let namespace = world.production();
-    for create in [
-        &["create", "configmap", "settings", "--from-literal=a=b"][..],
-        &["create", "secret", "generic", "password", "--from-literal=a=b"],
-        &["create", "service", "clusterip", "api", "--tcp=80"],
+    let settings = |kind: &str, name: &str, annotation: &str| {
+        json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "annotations": {annotation: "true"}},
+            "data": {"a": "YQ=="}})
+    };
+    for (kind, annotation) in [
+        ("ConfigMap", "tagout.dev/disposable"),
+        ("Secret", "tagout.dev/disposable"),
+        ("ConfigMap", "helm.sh/hook"),
+        ("Secret", "argocd.argoproj.io/hook"),
     ] {
-        namespace.kubectl(User::Ci, create).succeeds();
+        namespace.apply(User::Ci, &settings(kind, "settings-7f9c", annotation)).succeeds();
+        namespace.kubectl(User::Ci, &["delete", &format!("{kind}/settings-7f9c")]).succeeds();
     }
-    eventually("the Service has its slice", || {
-        !items(&namespace, "endpointslices", "kubernetes.io/service-name=api").is_empty()
-    });
-    for what in ["configmap/settings", "secret/password", "service/api"] {
-        namespace.kubectl(User::Ci, &["delete", what]).succeeds();
-        assert!(!namespace.exists(what));
+    namespace.apply(User::Ci, &settings("Secret", "password", "example.com/owner")).succeeds();
+    for rotated in [json!({"data": {"a": "Yg==", "b": "Yw=="}}), json!({"data": {"a": null}})] {
+        namespace
+            .kubectl(User::Ci, &["patch", "secret/password", "--type=merge", "-p", &rotated.to_string()])
+            .succeeds();
     }
-    eventually("the Service's slice goes with it", || {
-        items(&namespace, "endpointslices", "kubernetes.io/service-name=api").is_empty()
-    });
+}
+
+/// As cert-manager does it: a key for a time, and what answers a challenge, both of an object that lives on.
+#[test]
+fn a_living_controller_deletes_what_it_made_for_a_time() {
+    let namespace = shared().production();
+    namespace.deployment("certificate");
+    let owner = namespace.get("deployment/certificate");
+    let reference = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "certificate", "controller": true,
+        "uid": owner["metadata"]["uid"]}]);
+    let made = |kind: &str, group: &str, rest: Value| {
+        let mut object =
+            json!({"apiVersion": group, "kind": kind, "metadata": {"name": "temporary", "ownerReferences": reference}});
+        object.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        namespace.apply(User::Ci, &object).succeeds();
+        namespace.kubectl(User::Ci, &["delete", &format!("{kind}/temporary")]).succeeds();
+    };
+    made("Secret", "v1", json!({"data": {"tls.key": "YQ=="}}));
+    made("Service", "v1", json!({"spec": {"ports": [{"port": 8089}]}}));
+    let backend = json!({"service": {"name": "temporary", "port": {"number": 8089}}});
+    made("Ingress", "networking.k8s.io/v1", json!({"spec": {"defaultBackend": backend}}));
 }
 
 fn an_unprotected_namespace_goes_with_everything_in_it(world: &World) {

@@ -121,7 +121,6 @@ fn nothing_means_everything_by_accident() {
 fn what_controllers_delete_as_daily_work_is_not_protected() {
     const WORDS: &str = "protect what owns them";
     all_are_refused(&[
-        (kinds("", "pods"), WORDS),
         (kinds("", "events"), WORDS),
         (kinds("events.k8s.io", "events"), WORDS),
         (kinds("", "nodes"), WORDS),
@@ -129,10 +128,9 @@ fn what_controllers_delete_as_daily_work_is_not_protected() {
         (kinds("", "replicationcontrollers"), WORDS),
         (kinds("apps", "replicasets"), WORDS),
         (kinds("apps", "controllerrevisions"), WORDS),
-        (kinds("batch", "jobs"), WORDS),
         (kinds("coordination.k8s.io", "leases"), WORDS),
         (kinds("discovery.k8s.io", "endpointslices"), WORDS),
-        (changed(&json!({"resources": [{"apiGroups": ["apps", ""], "resources": ["deployments", "pods"]}]})), WORDS),
+        (changed(&json!({"resources": [{"apiGroups": ["apps", ""], "resources": ["deployments", "nodes"]}]})), WORDS),
     ]);
 }
 
@@ -229,7 +227,7 @@ fn an_option_that_would_do_nothing_yet_is_refused() {
         (changed(&json!({"approval": {"requireVerification": true}})), "it needs proof: HardwareKey"),
         (changed(&json!({"actions": ["Loosen"]})), "Loosen cannot be named"),
         (changed(&json!({"approval": {"proof": "identity"}})), "supported values: \"Identity\""),
-        (changed(&json!({"actions": ["ScaleToZero"]})), "supported values: \"Delete\""),
+        (changed(&json!({"actions": ["Explode"]})), "supported values: \"Delete\""),
         (changed(&json!({"actions": ["Delete", "Recreate"]})), "spec.actions"),
         (changed(&json!({"actions": []})), "should have at least 1 items"),
         (changed(&json!({"mode": "Block"})), "supported values: \"Audit\", \"Warn\", \"Enforce\""),
@@ -309,7 +307,7 @@ fn defaults_are_written_in_and_the_rest_stays_as_it_was_written() {
     let mut expected = manifest["spec"].clone();
     let defaults = json!({
         "mode": "Enforce",
-        "actions": ["Delete"],
+        "actions": ["Delete", "ScaleToZero", "Reparent", "Finalize", "DiscardData", "Unprotect"],
         "failurePolicy": "Fail",
         "approval": {
             "proof": "Identity",
@@ -329,7 +327,7 @@ fn defaults_are_written_in_and_the_rest_stays_as_it_was_written() {
         "objectSelector": {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["b", "c"]}]},
         "except": [{"name": "preview-*", "annotation": "helm.sh/hook"}],
         "matchConditions": [{"name": "tier", "expression": "object.metadata.?labels['tier'].orValue('') != 'batch'"}],
-        "actions": ["Delete"],
+        "actions": ["Delete", "ScaleToZero", "Reparent", "Finalize", "DiscardData", "Unprotect"],
         "approval": {
             "proof": "Identity",
             "require": [{"anyOf": ["approvers"], "count": 2}],

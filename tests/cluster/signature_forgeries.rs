@@ -32,7 +32,7 @@ const UNREADABLE: &str = "its signature is none that ssh-keygen -Y sign makes";
 #[case::its_date("approvedAt", json!((jiff::Timestamp::now() - jiff::SignedDuration::from_mins(1)).to_string()), OTHER_TEXT)]
 #[case::to_an_emergency("breakGlass", json!(true), OTHER_TEXT)]
 #[case::to_the_contents_of_a_namespace("scope", json!("Contents"), "not for the namespace itself")]
-#[case::what_may_go_along("protects", json!({"digest": "sha256:00"}), "cannot check")]
+#[case::what_may_go_along("protects", json!({"digest": "sha256:00"}), OTHER_TEXT)]
 #[case::to_another_change("newSpec", json!("deleted"), "another change")]
 #[case::the_epoch("epoch", json!("0"), OTHER_TEXT)]
 fn a_signed_statement_in_which_was_changed(#[case] field: &str, #[case] value: Value, #[case] words: &str) {

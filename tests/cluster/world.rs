@@ -1,5 +1,6 @@
 //! What tests stand on: the shared control plane with Tagout installed, and namespaces in it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use controlplane::{ControlPlane, Installation, Options, User};
 use serde_json::{Value, json};
+use tagout::api::Protects;
 
 /// A control plane with the chart installed, people of group `senior-sre` being the approvers.
 pub struct World {
@@ -111,6 +113,12 @@ impl World {
             .sum()
     }
 
+    /// The calls about what rules name, without those about what may hold a labelled object.
+    pub fn calls_about_objects(&self) -> u64 {
+        let beside = ["contents", "replicasets", "scale"].map(|entry| format!("{entry}.labelled-objects.tagout.dev"));
+        self.calls("tagout.dev") - beside.iter().map(|entry| self.calls(entry)).sum::<u64>()
+    }
+
     /// Has bob approve what a change loosens, if it loosens anything.
     pub fn permit(&self, manifest: &Value) {
         self.kubectl_with(User::Bob, &["tagout", "approve", "-f", "-", "--yes"], &manifest.to_string());
@@ -174,9 +182,13 @@ impl Namespace<'_> {
             "StatefulSet" => "statefulsets.apps",
             "Namespace" => "namespaces",
             "PersistentVolumeClaim" => "persistentvolumeclaims",
+            "DaemonSet" => "daemonsets.apps",
+            "CronJob" => "cronjobs.batch",
+            "Secret" => "secrets",
+            "Service" => "services",
             other => panic!("{other} is not known here"),
         };
-        json!({
+        let mut statement = json!({
             "action": "Delete",
             "uid": object["metadata"]["uid"],
             "resource": resource,
@@ -188,7 +200,29 @@ impl Namespace<'_> {
             "team": "approvers",
             "approvedAt": now.to_string(),
             "expires": (now + jiff::SignedDuration::from_mins(10)).to_string(),
-        })
+        });
+        if object["kind"] == "Namespace" {
+            statement["protects"] = serde_json::to_value(Protects::of(&self.contents(), Vec::new())).expect("JSON");
+        }
+        statement
+    }
+
+    /// The same, naming these objects as what may go along.
+    pub fn statement_naming(&self, what: &str, approver: User, others: &[&str]) -> Value {
+        let uids: BTreeSet<String> = others.iter().map(|other| text(&self.get(other)["metadata"]["uid"])).collect();
+        let mut statement = self.statement(what, approver);
+        statement["protects"] = serde_json::to_value(Protects::of(&uids, Vec::new())).expect("JSON");
+        statement
+    }
+
+    /// What rules protect in a production namespace, without what is made by itself.
+    fn contents(&self) -> BTreeSet<String> {
+        const KINDS: &str = "deployments,statefulsets,daemonsets,cronjobs,persistentvolumeclaims,configmaps,services,\
+            serviceaccounts,ingresses,networkpolicies,roles,rolebindings";
+        let found = self.world.get(&["-n", &self.name, KINDS]);
+        let items = found["items"].as_array().expect("a list").clone();
+        let named = items.iter().filter(|item| item["metadata"]["name"] != "kube-root-ca.crt");
+        named.map(|item| text(&item["metadata"]["uid"])).collect()
     }
 
     /// Writes label and annotation as `kubectl tagout approve` does, with any statements.

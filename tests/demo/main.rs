@@ -53,6 +53,9 @@ fn tell() -> Result<()> {
     stage.is_refused(User::Agent, "kubectl delete deployment api -n payments")?;
     stage.is_refused(User::Agent, "kubectl delete deployment --all -n payments --force --grace-period=0")?;
     stage.is_refused(User::Agent, "kubectl delete namespace payments")?;
+    say("It looks for another way:");
+    stage.is_refused(User::Agent, "kubectl scale deployment api -n payments --replicas=0")?;
+    stage.is_refused(User::Agent, "kubectl label namespace payments environment-")?;
     say("It cannot approve for itself:");
     stage.is_refused(User::Agent, "kubectl tagout approve deployment/api -n payments --yes")?;
     say("Nor can it make the rule weaker, or let itself approve:");
@@ -66,6 +69,7 @@ fn tell() -> Result<()> {
     stage.shows(User::Agent, "kubectl rollout status deployment/api -n payments")?;
 
     say("alice@example.com is in senior-sre. She looks, and approves this one deletion:");
+    stage.shows(User::Alice, "kubectl tagout impact deployment/api -n payments")?;
     stage.shows(User::Alice, "kubectl tagout approve deployment/api -n payments --reason=OPS-1234 --for=10m --yes")?;
     stage.shows(User::Alice, "kubectl tagout status")?;
     say("Nobody approves their own request, and nothing else is open:");
