@@ -124,6 +124,15 @@ fn an_operators_object_is_as_safe_as_what_it_owns() {
     manifest["spec"]["owned"] = json!("Follow");
     world.rule(&manifest);
     delete("statefulset/main").succeeds();
+    // And nobody makes up a controller for what has none.
+    namespace.apply(User::Admin, &stateful_set("other")).succeeds();
+    namespace.kubectl(User::Agent, &["create", "configmap", "controller"]).succeeds();
+    let made_up = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "controller", "controller": true,
+        "uid": namespace.get("configmap/controller")["metadata"]["uid"]}]);
+    let patch = json!({"metadata": {"ownerReferences": made_up}}).to_string();
+    namespace
+        .kubectl(User::Agent, &["patch", "statefulset/other", "--type=merge", "-p", &patch])
+        .is_refused(&["denied Unprotect of statefulsets.apps \"other\"", "follow a controller"]);
 }
 
 #[test]
