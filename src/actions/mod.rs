@@ -11,6 +11,8 @@ pub mod reparent;
 pub mod scale_to_zero;
 pub mod unprotect;
 
+use serde::Deserialize;
+
 use crate::api::Action;
 
 pub use part::Part;
@@ -42,7 +44,7 @@ pub struct Seen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     /// All the first live, and of the second one at least: of the owners that join, and of all there are.
-    OwnersLive { joining: Vec<Reference>, all: Vec<Reference> },
+    OwnersLive { joining: Vec<Owner>, all: Vec<Owner> },
     /// Some node is as a pod template asks.
     NodeFits(Box<scale_to_zero::Placement>),
     /// The claim that a volume is bound to is gone.
@@ -50,9 +52,9 @@ pub enum Question {
 }
 
 /// An owner, as an object names it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Reference {
+pub struct Owner {
     pub api_version: String,
     pub kind: String,
     pub name: String,
@@ -61,6 +63,11 @@ pub struct Reference {
 }
 
 impl Write<'_> {
+    /// The owners before and after.
+    fn owners(&self) -> [Vec<Owner>; 2] {
+        [self.old, self.new].map(|part| part.at("metadata.ownerReferences").read().unwrap_or_default())
+    }
+
     /// Whether the object has been going for some time: what is done to it now follows from that.
     pub fn terminating(&self) -> bool {
         self.old.at("metadata.deletionTimestamp").is_set()

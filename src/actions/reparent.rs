@@ -4,7 +4,7 @@
 //! Owners that live are routine: controllers adopt. What becomes of the object when such an owner goes is decided when
 //! the collector comes.
 
-use super::{Question, Reference, Seen, Write};
+use super::{Owner, Question, Seen, Write};
 use crate::api::Action;
 
 pub const CONDITION: &str = "size(object.metadata.?ownerReferences.orValue([])) > 0 && \
@@ -14,9 +14,8 @@ pub const CONDITION: &str = "size(object.metadata.?ownerReferences.orValue([])) 
 const MAX_OWNERS: usize = 16;
 
 pub(super) fn seen(write: &Write) -> Option<Seen> {
-    let owners = |part: super::Part| part.at("metadata.ownerReferences").read::<Vec<Reference>>().unwrap_or_default();
-    let (before, all) = (owners(write.old), owners(write.new));
-    let named = |list: &[Reference], one: &Reference| {
+    let [before, all] = write.owners();
+    let named = |list: &[Owner], one: &Owner| {
         list.iter().any(|other| {
             other.uid == one.uid
                 && other.kind == one.kind

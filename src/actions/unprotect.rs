@@ -3,7 +3,7 @@
 //!
 //! That a rule's own selectors do not match any more is a matter between the rule and the object; `guard` sees to it.
 
-use super::{Part, Reference, Seen, Write};
+use super::{Owner, Part, Seen, Write};
 use crate::api::Action;
 
 pub const CONDITION: &str = "(object.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false)) \
@@ -52,14 +52,12 @@ pub(super) fn seen(write: &Write) -> Option<Seen> {
 
 /// Whether a controller joins, which some rules would let it go with.
 pub fn gets_a_controller(write: &Write) -> bool {
-    let controllers = |part: Part| -> Vec<Reference> {
-        let owners = part.at("metadata.ownerReferences").read::<Vec<Reference>>().unwrap_or_default();
-        owners.into_iter().filter(|owner| owner.controller).collect()
+    let [before, after] = write.owners();
+    let known = |new: &Owner| {
+        let same = |old: &Owner| old.uid == new.uid && old.kind == new.kind && old.name == new.name;
+        before.iter().any(|old| old.controller && same(old))
     };
-    let before = controllers(write.old);
-    controllers(write.new)
-        .iter()
-        .any(|new| !before.iter().any(|old| old.uid == new.uid && old.kind == new.kind && old.name == new.name))
+    after.iter().any(|new| new.controller && !known(new))
 }
 
 fn definition(write: &Write) -> Option<&'static str> {

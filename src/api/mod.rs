@@ -52,6 +52,11 @@ pub fn kind_name(group: &str, plural: &str) -> String {
     if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
 }
 
+/// The plural and the group in such a name.
+pub fn kind_parts(name: &str) -> (&str, &str) {
+    name.split_once('.').unwrap_or((name, ""))
+}
+
 /// What is wrong with JSON, without a word of the JSON itself: serde's own messages quote it.
 pub fn json_fault(error: &serde_json::Error) -> &'static str {
     match error.classify() {

@@ -11,7 +11,9 @@ use super::facts;
 use super::goes::Goes;
 use super::object::{LiveObject, home};
 use super::said::{Place, Said};
-use crate::api::{Action, DELETED, MAX_VALID_FOR, Mode, Proof, SYSTEM_PREFIX, Scope, Statement, same_person};
+use crate::api::{
+    Action, DELETED, MAX_VALID_FOR, Mode, Proof, SYSTEM_PREFIX, Scope, Statement, kind_parts, same_person,
+};
 use crate::guard::{
     Because, Beside, Candidate, Change, Decision, EVERYTHING, Facts, Flaw, Needs, Radius, Reach, Request, Requester,
     Rule, Rules, Subject, Team, Weighed, covering, decide,
@@ -130,7 +132,7 @@ impl<'a> Case<'a> {
     /// What the caller may not list, and rules are about: what Tagout finds of it, the approval does not name.
     pub fn unseen(&self) -> Option<String> {
         let named = |kind: &str| {
-            let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
+            let (resource, group) = kind_parts(kind);
             self.setting.rules().rules.values().flatten().any(|rule| rule.names(group, resource))
         };
         let all = self.goes.unlisted.iter().filter(|(kind, why)| why.starts_with("you may not") && named(kind));
@@ -467,7 +469,7 @@ fn holds_through(rule: &Rule, subject: &Subject) -> bool {
         return !selects_all(&rule.spec.namespace_selector) && rule.selects_namespace(&subject.labels);
     }
     subject.defines().is_some_and(|kind| {
-        let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
+        let (resource, group) = kind_parts(kind);
         rule.names(group, resource)
     })
 }

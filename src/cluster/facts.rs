@@ -105,22 +105,27 @@ impl Cluster {
         let Ok((resource, capabilities)) = discovery::pinned_kind(&self.client, &kind).await else {
             return OwnerFact::Unknown(format!("its kind {:?} was not found", owner.kind));
         };
-        let api: Api<DynamicObject> = match capabilities.scope {
-            Scope::Cluster => Api::all_with(self.client.clone(), &resource),
-            Scope::Namespaced => Api::namespaced_with(self.client.clone(), namespace, &resource),
-        };
-        let metadata = match api.get_metadata_opt(&owner.name).await {
-            Ok(Some(found)) => found.metadata,
-            Ok(None) => return OwnerFact::Gone,
-            Err(error) => {
-                let Unreadable { reason, forbidden } = unreadable(&resource.plural, &error);
-                return if forbidden { OwnerFact::Unreadable(reason) } else { OwnerFact::Unknown(reason) };
+        let home = match capabilities.scope {
+            Scope::Cluster => "",
+            Scope::Namespaced if namespace.is_empty() => {
+                return OwnerFact::Unknown(format!("{} are in namespaces, and it is in none", resource.plural));
             }
+            Scope::Namespaced => namespace,
         };
-        if metadata.uid.as_deref() != Some(&owner.uid) {
-            return OwnerFact::Gone;
+        let named = Named { group: &resource.group, version: &resource.version, plural: &resource.plural };
+        self.state(named, home, &owner.name, &owner.uid).await
+    }
+
+    /// What has become of an object of this UID.
+    pub(super) async fn state(&self, resource: Named<'_>, namespace: &str, name: &str, uid: &str) -> OwnerFact {
+        match self.find(resource, namespace, name).await {
+            Ok(Some(found)) if found.subject.uid != uid => OwnerFact::Gone,
+            Ok(Some(found)) if found.terminating => OwnerFact::Terminating,
+            Ok(Some(_)) => OwnerFact::Alive,
+            Ok(None) => OwnerFact::Gone,
+            Err(Unreadable { reason, forbidden: true }) => OwnerFact::Unreadable(reason),
+            Err(Unreadable { reason, forbidden: false }) => OwnerFact::Unknown(reason),
         }
-        if metadata.deletion_timestamp.is_some() { OwnerFact::Terminating } else { OwnerFact::Alive }
     }
 }
 

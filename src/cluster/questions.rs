@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use super::Cluster;
 use super::facts::{LiveObject, Named, Unreadable, is_segment};
-use crate::actions::{Part, Question, Reference};
-use crate::guard::{Owner, OwnerFact, Request, Subject};
+use crate::actions::{Owner, Part, Question};
+use crate::guard::{OwnerFact, Request, Subject};
 
 const CLAIMS: Named = Named { group: "", version: "v1", plural: "persistentvolumeclaims" };
 const DEPLOYMENTS: Named = Named { group: "apps", version: "v1", plural: "deployments" };
@@ -24,7 +24,7 @@ impl Cluster {
         match question {
             Question::OwnersLive { joining, all } => {
                 let live = futures::future::join_all(all.iter().map(|owner| self.lives(owner, namespace))).await;
-                let lives = |owner: &Reference| all.iter().zip(&live).any(|(one, lives)| one == owner && *lives);
+                let lives = |owner: &Owner| all.iter().zip(&live).any(|(one, lives)| one == owner && *lives);
                 joining.iter().all(lives) && live.contains(&true)
             }
             Question::NodeFits(placement) => {
@@ -39,16 +39,9 @@ impl Cluster {
         }
     }
 
-    async fn lives(&self, owner: &Reference, namespace: &str) -> bool {
-        let owner = Owner {
-            api_version: owner.api_version.clone(),
-            kind: owner.kind.clone(),
-            name: owner.name.clone(),
-            uid: owner.uid.clone(),
-            controller: owner.controller,
-        };
+    async fn lives(&self, owner: &Owner, namespace: &str) -> bool {
         // What Tagout may not read is not held against it: if it is not there, the collector is refused.
-        matches!(self.owner(&owner, namespace).await, OwnerFact::Alive | OwnerFact::Unreadable(_))
+        matches!(self.owner(owner, namespace).await, OwnerFact::Alive | OwnerFact::Unreadable(_))
     }
 
     /// The claim that a volume is bound to, as it stands. Where it is gone, what is left of it is its namespace and name.

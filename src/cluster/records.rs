@@ -7,8 +7,8 @@ use kube::core::{DeserializeGuard, ObjectMeta};
 
 use super::Cluster;
 use super::facts::{LiveObject, Named};
-use crate::api::{DeletionRecord, DeletionRecordSpec, Protects, record_name};
-use crate::guard::{Decision, OwnerFact, RecordFact, Request, Subject};
+use crate::api::{DeletionRecord, DeletionRecordSpec, Protects, kind_parts, record_name};
+use crate::guard::{Decision, RecordFact, Request, Subject};
 
 /// An object goes with one root, rarely with two. Each more is a request to the API server.
 const MAX_ROOTS: usize = 4;
@@ -58,14 +58,9 @@ impl Cluster {
 
     async fn fact(&self, record: DeletionRecord) -> RecordFact {
         let spec = record.spec;
-        let (plural, group) = spec.resource.split_once('.').unwrap_or((&spec.resource, ""));
+        let (plural, group) = kind_parts(&spec.resource);
         let version = spec.api_version.rsplit('/').next().unwrap_or_default();
-        let state = match self.find(Named { group, version, plural }, &spec.namespace, &spec.name).await {
-            Ok(Some(found)) if found.subject.uid == spec.uid && found.terminating => OwnerFact::Terminating,
-            Ok(Some(found)) if found.subject.uid == spec.uid => OwnerFact::Alive,
-            Ok(_) => OwnerFact::Gone,
-            Err(unreadable) => OwnerFact::Unknown(unreadable.reason),
-        };
+        let state = self.state(Named { group, version, plural }, &spec.namespace, &spec.name, &spec.uid).await;
         let root = Subject {
             group: group.to_owned().into(),
             resource: plural.to_owned().into(),

@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
 };
 
-use crate::api::{APPROVAL, GROUP, ProtectionRule, ProtectionRuleSpec, kind_name};
+use crate::api::{APPROVAL, GROUP, ProtectionRule, ProtectionRuleSpec, kind_name, kind_parts};
 
 pub use conditions::careless_indexing;
 pub use rule::{Kind, also_asks_about};
@@ -118,7 +118,7 @@ pub fn origin(configuration: &ValidatingWebhookConfiguration) -> Option<Origin> 
 }
 
 fn kind(name: &str) -> Option<Kind> {
-    let (resource, group) = name.split_once('.').unwrap_or((name, ""));
+    let (resource, group) = kind_parts(name);
     (!resource.is_empty()).then(|| Kind { group: group.to_owned(), resource: resource.to_owned() })
 }
 

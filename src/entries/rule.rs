@@ -184,18 +184,22 @@ impl Rule<'_> {
         if any.is_empty() {
             return None;
         }
+        Some(self.update("change", own("change", any.join(" ||\n"))))
+    }
+
+    /// An entry about updates of what the rule names, by any subresource but one: a `Scale` is another kind of object, and
+    /// has an entry of its own.
+    fn update(&self, prefix: &str, only: MatchCondition) -> ValidatingWebhook {
         let with_parts = |plural: &String| [plural.clone(), format!("{plural}/*")];
         let named = |one: &crate::api::ResourceRule| {
             rule(&["UPDATE"], &one.api_groups, &one.resources.iter().flat_map(with_parts).collect::<Vec<_>>())
         };
-        // A `Scale` is another kind of object, and has an entry of its own.
         let only = vec![
             own("not-terminating", NOT_TERMINATING.to_owned()),
             own("not-scale", "object.kind != 'Scale'".to_owned()),
-            own("change", any.join(" ||\n")),
+            only,
         ];
-        let changes = self.spec.resources.iter().map(named).collect();
-        Some(self.entry("change", changes, only))
+        self.entry(prefix, self.spec.resources.iter().map(named).collect(), only)
     }
 
     /// Updates after which the rule's own conditions hold no more: only the API server can tell.
@@ -205,16 +209,7 @@ impl Rule<'_> {
         }
         let still =
             self.spec.match_conditions.iter().map(|one| format!("({}\n)", conditions::bound_now(&one.expression)));
-        let only = vec![
-            own("not-terminating", NOT_TERMINATING.to_owned()),
-            own("not-scale", "object.kind != 'Scale'".to_owned()),
-            own("leaves", format!("!({})", still.collect::<Vec<_>>().join(" && "))),
-        ];
-        let with_parts = |plural: &String| [plural.clone(), format!("{plural}/*")];
-        let named = |one: &crate::api::ResourceRule| {
-            rule(&["UPDATE"], &one.api_groups, &one.resources.iter().flat_map(with_parts).collect::<Vec<_>>())
-        };
-        let entry = self.entry("conditions", self.spec.resources.iter().map(named).collect(), only);
+        let entry = self.update("conditions", own("leaves", format!("!({})", still.collect::<Vec<_>>().join(" && "))));
         let path = format!("/v1/rules/{}{CONDITIONS}", self.name);
         Some(ValidatingWebhook {
             // A condition that fails on the object as it would be must not refuse a routine write.

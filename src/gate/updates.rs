@@ -3,7 +3,7 @@
 use super::deletions::named;
 use super::{Gate, Outcome, Unanswered, convert};
 use crate::actions::{self, Part, Question, Seen, Write};
-use crate::api::Action;
+use crate::api::{Action, kind_parts};
 use crate::guard::{Because, Called, Candidate, Decision, Facts, Needs, Reach, Request, Rules, needs};
 use crate::review::{Malformed, Object, RawRequest};
 
@@ -146,6 +146,6 @@ fn asked<'a, 'r>(
 
 fn definition(base: &Request) -> Reach {
     let kind = base.subject.defines().unwrap_or_default();
-    let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
+    let (resource, group) = kind_parts(kind);
     Reach::Definition { group: group.to_owned(), resource: resource.to_owned() }
 }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ephemeral::is_ephemeral;
 use super::facts::Facts;
-use super::needs::{Owner, Request, Subject};
+use super::needs::{Request, Subject};
 use super::radius::{Going, Radius};
 use super::rules::is_follower;
 use super::{Rule, Rules};
-use crate::api::{Action, Protects};
+use crate::actions::Owner;
+use crate::api::{Action, Protects, kind_parts};
 
 /// In the place of kinds, where not even those could be found out.
 pub const EVERYTHING: &str = "*";
@@ -141,7 +142,7 @@ fn may_hold(request: &Request, rule: &Rule, facts: &Facts) -> bool {
 
 /// Whether a rule names a kind like `deployments.apps`, or one of a group of which nothing else is known.
 fn names(rule: &Rule, kind: &str) -> bool {
-    let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
+    let (resource, group) = kind_parts(kind);
     kind == EVERYTHING || rule.names(group, resource) || rule.kinds().any(|(group, _)| group == kind)
 }
 

@@ -5,7 +5,8 @@
 //! stop with Tagout away. So such claims are no rule's business, and so that nobody can make any claim look like one,
 //! an update that would is refused.
 
-use super::needs::{Owner, Subject};
+use super::needs::Subject;
+use crate::actions::Owner;
 
 /// Whether it is the claim of a pod's ephemeral volume.
 pub(super) fn is_ephemeral(subject: &Subject, owners: &[Owner]) -> bool {

@@ -22,6 +22,7 @@ mod satisfiable;
 mod summary;
 mod team;
 
+pub use crate::actions::Owner;
 pub use approval::{CLOCK_SKEW, Flaw};
 pub use carried::{Carried, EVERYTHING, carried, protecting};
 pub use decide::{Because, Decision, Unmet, Verdict, decide};
@@ -30,9 +31,7 @@ pub use ephemeral::becomes_ephemeral;
 pub use evidence::{Beside, Epoch};
 pub use facts::{Facts, NamespaceFact, OwnerFact, RecordFact};
 pub use loosening::{Changed, Weighed, loosened_rule, loosened_team, spec_hash, weigh};
-pub use needs::{
-    Called, Candidate, Change, Needs, NoDecision, Owner, Reach, Request, Requester, Subject, covering, needs,
-};
+pub use needs::{Called, Candidate, Change, Needs, NoDecision, Reach, Request, Requester, Subject, covering, needs};
 pub use presenting::{Place, Presenting, PresentingError, check_presented};
 pub use proof::{Gesture, Key, KeyFault, SignatureFault, Signed};
 pub use quorum::{Missing, missing};

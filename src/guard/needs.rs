@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::ephemeral::is_ephemeral;
 use super::{Rule, Rules};
+use crate::actions::Owner;
 use crate::api::{Action, Statement, kind_name};
 
 /// One request for one action on one object.
@@ -75,16 +76,6 @@ pub struct Subject<'a> {
 pub struct Requester<'a> {
     pub name: &'a str,
     pub groups: &'a [String],
-}
-
-/// An owner, as a dependent names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
-    pub api_version: String,
-    pub kind: String,
-    pub name: String,
-    pub uid: String,
-    pub controller: bool,
 }
 
 /// What must be known before a request can be decided.

@@ -9,7 +9,7 @@ use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jiff::SignedDuration;
 use serde::Deserialize;
@@ -42,9 +42,9 @@ pub(super) fn router(gate: Arc<Gate>, readiness: Readiness) -> Router {
     let leaving = readiness.clone();
     let web = Web { gate, bodies: Arc::new(Semaphore::new(BODIES as usize)) };
     Router::new()
-        .route("/v1/rules/{rule}", post(rule))
-        .route("/v1/rules/{rule}/beside", post(beside))
-        .route("/v1/rules/{rule}/conditions", post(conditions))
+        .route("/v1/rules/{rule}", rule(|rule| Called::By(rule)))
+        .route("/v1/rules/{rule}/beside", rule(|rule| Called::Beside(rule)))
+        .route("/v1/rules/{rule}/conditions", rule(|rule| Called::Leaves(rule)))
         .route("/v1/approvals", post(approvals))
         .route("/v1/loosen", post(loosen))
         .with_state(web)
@@ -82,37 +82,18 @@ fn probe(readiness: &Readiness) -> Response {
     }
 }
 
-async fn rule(
-    State(web): State<Web>,
-    Path(rule): Path<String>,
-    Query(wait): Query<Wait>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let answered = decide_rule(&web, Called::By(&rule), &wait, &headers, body).await;
-    web.respond(answered)
-}
-
-async fn beside(
-    State(web): State<Web>,
-    Path(rule): Path<String>,
-    Query(wait): Query<Wait>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let answered = decide_rule(&web, Called::Beside(&rule), &wait, &headers, body).await;
-    web.respond(answered)
-}
-
-async fn conditions(
-    State(web): State<Web>,
-    Path(rule): Path<String>,
-    Query(wait): Query<Wait>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let answered = decide_rule(&web, Called::Leaves(&rule), &wait, &headers, body).await;
-    web.respond(answered)
+/// The path says how the API server came to ask.
+fn rule(called: for<'a> fn(&'a str) -> Called<'a>) -> MethodRouter<Web> {
+    post(
+        async move |State(web): State<Web>,
+                    Path(rule): Path<String>,
+                    Query(wait): Query<Wait>,
+                    headers: HeaderMap,
+                    body: Body| {
+            let answered = decide_rule(&web, called(&rule), &wait, &headers, body).await;
+            web.respond(answered)
+        },
+    )
 }
 
 async fn decide_rule(

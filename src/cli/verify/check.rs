@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Measure, line};
-use crate::api::{APPROVAL, SYSTEM_PREFIX, Scope, Statement, quoted};
+use crate::api::{APPROVAL, SYSTEM_PREFIX, Scope, Statement, kind_parts, quoted};
 use crate::guard::{
     CLOCK_SKEW, Candidate, Change, Facts, Gesture, ListedKey, Needs, Reach, Request, Requester, Rule, Rules, Signed,
     Subject, Team, decide,
@@ -139,7 +139,7 @@ impl Checked {
 /// Whether it satisfies its share of a rule, as the guard itself judges it.
 pub fn by_rule(statement: &Statement, rule: &Rule, measure: &Measure) -> Check {
     let rules = Rules { teams: measure.teams.clone(), cluster: statement.cluster.clone(), ..Rules::default() };
-    let (resource, group) = statement.resource.split_once('.').unwrap_or((&statement.resource, ""));
+    let (resource, group) = kind_parts(&statement.resource);
     let mut subject = Subject {
         group: group.into(),
         resource: resource.into(),
