@@ -1,9 +1,50 @@
+{{/* The labels of everything, without those by which pods are found. */}}
+{{- define "tagout.others" -}}
+{{- $own := dict "app.kubernetes.io/version" .Chart.AppVersion "app.kubernetes.io/managed-by" .Release.Service "app.kubernetes.io/part-of" "tagout" "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version) }}
+{{- toYaml (merge $own (omit .Values.commonLabels "app.kubernetes.io/name" "app.kubernetes.io/instance")) }}
+{{- end }}
+
 {{- define "tagout.labels" -}}
-app.kubernetes.io/name: tagout
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{ include "tagout.selector" . }}
+{{ include "tagout.others" . }}
+{{- end }}
+
+{{/* What stands in the metadata of everything but the name. */}}
+{{- define "tagout.metadata" -}}
+labels:
+  {{- include "tagout.labels" . | nindent 2 }}
+{{- with .Values.commonAnnotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The same for what runs once, before or after an upgrade: the Service must not find its pods. */}}
+{{- define "tagout.hook" -}}
+labels:
+  app.kubernetes.io/name: {{ .name }}
+  app.kubernetes.io/instance: {{ .root.Release.Name }}
+  {{- include "tagout.others" .root | nindent 2 }}
+annotations:
+  {{- toYaml (merge (dict "helm.sh/hook" .hook "helm.sh/hook-weight" (.weight | quote | trimAll "\"") "helm.sh/hook-delete-policy" .delete) .root.Values.commonAnnotations) | nindent 2 }}
+{{- end }}
+
+{{- define "tagout.image" -}}
+{{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- with .Values.image.digest }}@{{ . }}{{ end }}
+{{- end }}
+
+{{/* Nobody, with no rights on its node, and nothing to write to. */}}
+{{- define "tagout.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "tagout.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- define "tagout.selector" -}}
@@ -19,6 +60,26 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- range concat (default list .Values.approvers.groups) (default list .Values.approvers.users) }}
 {{- if hasPrefix "system:" . }}
 {{- fail (printf "\n\napprovers: %q is one of Kubernetes' own names, which hold machines. Name a group of people, or people." .) }}
+{{- end }}
+{{- end }}
+{{- if and .Values.notifications.sinks (not .Values.notifications.clusterName) }}
+{{- fail "\n\nnotifications.sinks: notifications.clusterName must say which cluster it is that notifies. For example:\n  --set notifications.clusterName=prod-eu" }}
+{{- end }}
+{{- if and (not .Values.notifications.sinks) (or .Values.notifications.clusterName .Values.notifications.secretName) }}
+{{- fail "\n\nnotifications.clusterName and notifications.secretName do nothing by themselves: notifications.sinks must say who is notified." }}
+{{- end }}
+{{- if and .Values.clientCA.names (not .Values.clientCA.secretName) }}
+{{- fail "\n\nclientCA.names does nothing by itself: clientCA.secretName must name the Secret with the authority of your API servers' client certificate. Without it, anybody is answered." }}
+{{- end }}
+{{- if and (eq .Values.certificates.source "Secret") (eq .Values.certificates.secretName "tagout-certificates") }}
+{{- fail "\n\ncertificates.source=Secret: certificates.secretName must name your Secret with tls.crt, tls.key and ca.crt. tagout-certificates is the one that Tagout makes." }}
+{{- end }}
+{{- if and .Values.certificates.certManager.issuerRef (not .Values.certificates.certManager.issuerRef.name) }}
+{{- fail "\n\ncertificates.certManager.issuerRef lacks a name: say which issuer shall sign, as {name, kind, group}." }}
+{{- end }}
+{{- range concat .Values.rules .Values.teams }}
+{{- if not (and .name .spec) }}
+{{- fail (printf "\n\nEach of rules and teams needs a name and a spec: %s" (toJson .)) }}
 {{- end }}
 {{- end }}
 {{- if has .Release.Namespace (list "default" "kube-system" "kube-public" "kube-node-lease") }}
@@ -63,7 +124,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "tagout.actions" -}}
-[Delete, ScaleToZero, Reparent, Finalize, DiscardData, Unprotect]
+[Delete, Recreate, ScaleToZero, Reparent, Finalize, DiscardData, Unprotect]
+{{- end }}
+
+{{- define "tagout.lockActions" -}}
+[Delete, Recreate, ScaleToZero, Reparent, Finalize, DiscardData, Unprotect, Unlock]
 {{- end }}
 
 {{- define "tagout.approval" -}}
@@ -79,4 +144,36 @@ validFor: {{ .Values.protect.validFor }}
 {{- with .Values.protect.breakGlass }}
 breakGlass: {anyOf: {{ toJson . }}}
 {{- end }}
+{{- end }}
+
+{{/* A pod of the same image that does one thing and ends. */}}
+{{- define "tagout.once" -}}
+{{- $values := .root.Values -}}
+serviceAccountName: {{ .account }}
+automountServiceAccountToken: {{ .token }}
+restartPolicy: Never
+{{- with $values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations: {{- toYaml . | nindent 0 }}
+{{- end }}
+securityContext: {{- include "tagout.podSecurity" . | nindent 2 }}
+containers:
+- name: tagout
+  image: {{ include "tagout.image" .root }}
+  imagePullPolicy: {{ $values.image.pullPolicy }}
+  args: {{- toYaml .args | nindent 2 }}
+  resources: {{- toYaml $values.resources | nindent 4 }}
+  securityContext: {{- include "tagout.containerSecurity" . | nindent 4 }}
+  {{- with $values.extraEnv }}
+  env: {{- toYaml . | nindent 2 }}
+  {{- end }}
+  terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
