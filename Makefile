@@ -24,14 +24,20 @@ controlplane: ## build the control plane's programs; the last line printed is th
 	@$(CARGO) run --locked --quiet -p controlplane
 
 .PHONY: generate
-generate: ## write what is generated from the code: the chart's definitions, deploy/
+generate: ## write what is generated: the chart's definitions, schema and page, deploy/
 	@$(CARGO) run --locked --quiet --bin tagout -- crds > charts/tagout/crds/new
 	@mv charts/tagout/crds/new charts/tagout/crds/tagout.dev.yaml
+	@charts/generate charts/tagout
 	@deploy/generate deploy
 
 .PHONY: bench-radius
 bench-radius: ## what it costs to find out what goes with a namespace of 5,000 objects
 	@$(CARGO) run --locked --release --quiet --example radius
+
+.PHONY: bench-budget
+bench-budget: ## what a ceiling and the memory of what was destroyed cost each deletion and creation
+	@$(CARGO) build --locked --release --bin tagout
+	@$(CARGO) run --locked --release --quiet --example budget -- target/release/tagout
 
 .PHONY: mutants
 mutants: ## which changes of approvals and proofs the unit tests would not notice; needs cargo-mutants, takes hours
@@ -42,6 +48,24 @@ mutants: ## which changes of approvals and proofs the unit tests would not notic
 
 .PHONY: image
 image: ## build the container image with docker, podman or buildah
-	@for engine in docker podman buildah; do \
-	  if command -v $$engine >/dev/null; then exec $$engine build -t tagout:dev .; fi; \
+	@version=$$(sed -n 's/^appVersion: *//p' charts/tagout/Chart.yaml); revision=$$(git rev-parse HEAD 2>/dev/null || echo unknown); \
+	for engine in docker podman buildah; do \
+	  if command -v $$engine >/dev/null; then \
+	    exec $$engine build -t tagout:dev --build-arg VERSION=$$version --build-arg REVISION=$$revision .; fi; \
 	done; echo "install docker, podman or buildah first" >&2; exit 1
+
+.PHONY: sbom
+sbom: ## write target/sbom.json (CycloneDX): what the image's program was built of, by what it says itself
+	@deploy/sbom
+
+.PHONY: release
+release: ## the plugin for linux, darwin and windows on amd64 and arm64, krew's manifest and checksums; BASE_URL=where it will be
+	@deploy/release
+
+.PHONY: reproducible
+reproducible: ## build the image's program twice, in different folders, and compare; takes as long as two release builds
+	@deploy/reproducible
+
+.PHONY: e2e
+e2e: ## the image on a real node with kubelet, containerd and kube-proxy; needs root, buildah, runc and iptables
+	@tests/retried $(CARGO) test --locked --test e2e

@@ -5,17 +5,21 @@
 //! those facts from the [`cluster`], lets [`guard`] decide, and answers.
 //!
 //! The [`registrar`] keeps the entries as the rules ([`api`]) say, [`certificates`] keeps the API server's trust,
-//! [`telemetry`] counts and logs, and [`cli`] is `kubectl tagout`.
+//! [`telemetry`] logs, counts and tells, [`notify`] has others hear of it, and [`cli`] is `kubectl tagout`.
 
 pub mod actions;
 pub mod api;
+#[cfg(feature = "server")]
 pub mod certificates;
 pub mod cli;
 pub mod cluster;
 pub mod entries;
 pub mod gate;
 pub mod guard;
+pub mod notify;
+#[cfg(feature = "server")]
 pub mod registrar;
 pub mod review;
+#[cfg(feature = "server")]
 pub mod serve;
 pub mod telemetry;

@@ -97,7 +97,7 @@ pub fn condition(action: Action) -> Option<&'static str> {
         Action::Finalize => Some(finalize::CONDITION),
         Action::DiscardData => Some(discard_data::CONDITION),
         Action::Unprotect => Some(unprotect::CONDITION),
-        Action::Delete | Action::Evict | Action::Loosen => None,
+        Action::Delete | Action::Recreate | Action::Evict | Action::Loosen | Action::Unlock => None,
     }
 }
 

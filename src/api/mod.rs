@@ -2,6 +2,9 @@
 
 mod action;
 mod approval;
+mod budget;
+mod freeze;
+mod ledger;
 mod period;
 mod record;
 mod rule;
@@ -15,11 +18,15 @@ use kube::CustomResourceExt;
 
 pub use action::Action;
 pub use approval::{Approval, ApprovalSpec, approval_name};
+pub use budget::{Budget, Per};
+pub use freeze::Freeze;
+pub use ledger::{Lapse, Ledger, LedgerEntry, LedgerSpec};
 pub use period::Period;
-pub use record::{DeletionRecord, DeletionRecordSpec, record_name};
+pub use record::{Deletion, DeletionRecord, DeletionRecordSpec, OwnerRecord, record_name};
 pub use rule::{
-    ApprovalTerms, BreakGlass, Exception, MatchCondition, Mode, Owned, Proof, ProtectionRule, ProtectionRuleSpec,
-    ProtectionRuleStatus, Requirement, ResourceRule, RuleFailurePolicy, Tolerate,
+    ApprovalTerms, BreakGlass, BudgetStatus, Exception, FreezeStatus, MatchCondition, Mode, Owned, Proof,
+    ProtectionRule, ProtectionRuleSpec, ProtectionRuleStatus, Recreation, Requirement, ResourceRule, RuleFailurePolicy,
+    Tolerate,
 };
 pub use statement::{
     DELETED, MAX_STATEMENT_BYTES, MAX_STATEMENTS, NEW_UID, Protects, Scope, Statement, StatementError, Statements,
@@ -39,6 +46,9 @@ pub const APPROVAL_MANAGER: &str = "tagout-approval";
 
 /// No statement may live longer than this, whatever a rule says: a signature for "some day" is a standing permission.
 pub const MAX_VALID_FOR: SignedDuration = SignedDuration::from_hours(168);
+
+/// The longest time for which Tagout's own parts may be changed: enough for an upgrade in a large cluster.
+pub const LONGEST_UNLOCK: SignedDuration = SignedDuration::from_hours(1);
 
 /// Names that Kubernetes keeps for its own accounts: controllers, nodes, service accounts and built-in groups.
 /// Nobody with such a name is a person.
@@ -100,8 +110,8 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// The definitions that the chart installs, in the order in which they are installed.
-pub fn crds() -> [CustomResourceDefinition; 4] {
-    [Approval::crd(), ApproverTeam::crd(), DeletionRecord::crd(), ProtectionRule::crd()]
+pub fn crds() -> [CustomResourceDefinition; 5] {
+    [Approval::crd(), ApproverTeam::crd(), DeletionRecord::crd(), Ledger::crd(), ProtectionRule::crd()]
 }
 
 /// The definitions as the chart has them in `crds/`.

@@ -1,9 +1,10 @@
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Period};
+use super::{Action, Budget, Freeze, Period};
 
 /// Which objects are protected, from which actions, and who may approve an exception.
 ///
@@ -45,7 +46,9 @@ use super::{Action, Period};
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')")
-        .message("a rule's name is at most 63 characters, a-z, 0-9 and '-': it becomes part of a webhook's name")
+        .message("a rule's name is at most 63 characters, a-z, 0-9 and '-': it becomes part of a webhook's name"),
+    validation = Rule::new("!has(self.spec.ceiling) || self.spec.actions.exists(action, action == 'Delete')")
+        .message("a ceiling counts deletions: name the action Delete, too")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProtectionRuleSpec {
@@ -85,7 +88,7 @@ pub struct ProtectionRuleSpec {
     /// The actions that need approval. Written in when the rule is created, so that an action which a later version of
     /// Tagout knows never joins an existing rule by itself. Default: all but Evict, which drains do too.
     #[serde(default = "default_actions")]
-    #[schemars(length(min = 1, max = 7))]
+    #[schemars(length(min = 1, max = 9))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = Rule::new("self.all(action, action != 'Loosen')")
@@ -100,6 +103,25 @@ pub struct ProtectionRuleSpec {
     /// Deletions and evictions that need no approval because little goes. Absent: every one needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerate: Option<Tolerate>,
+
+    /// How much may go without approval in a window: deletions, returns and evictions of namespaced objects. Absent:
+    /// nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowance: Option<Budget>,
+
+    /// How much may be deleted at all in a window, approved or not. What is above it waits, or breaks glass. Absent: any
+    /// number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<Budget>,
+
+    /// For how long it is remembered what was destroyed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub recreation: Recreation,
+
+    /// Times in which nothing passes but an emergency.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub freeze: Vec<Freeze>,
 
     /// Who may approve, how that is proven, and for how long an approval is good.
     pub approval: ApprovalTerms,
@@ -138,6 +160,26 @@ pub struct Tolerate {
     /// only where everything that would go could be counted.
     #[schemars(range(min = 1, max = 1000), extend("format" = "int32"))]
     pub objects: u32,
+}
+
+/// The memory behind `Recreate`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Recreation {
+    /// For how long after its deletion an object may not be made anew under the same name without approval, as a Go
+    /// duration; at most 720h. Default: 24h.
+    #[serde(default = "default_recreation_window")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new(
+        "self.matches('^([0-9]+([.][0-9]+)?(ms|s|m|h))+$') && duration(self) > duration('0s') && duration(self) <= duration('720h')"
+    ).message("write a Go duration longer than 0s and at most 720h, like 24h"))]
+    pub window: Period,
+}
+
+impl Default for Recreation {
+    fn default() -> Self {
+        Self { window: default_recreation_window() }
+    }
 }
 
 /// How a statement is known to be its approver's.
@@ -333,10 +375,58 @@ pub struct ProtectionRuleStatus {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub also_asks_about: Vec<String>,
 
+    /// Kinds that the rule names and of which no deletion is remembered or counted, since Tagout may not read them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub not_remembered: Vec<String>,
+
+    /// What is used of the rule's budgets, the fullest first; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<BudgetStatus>,
+
+    /// The freeze that lasts, or else the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<FreezeStatus>,
+
     /// `Ready`: the rule is right as it is written. `Enforced`: the API server refuses by this version of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How much of a budget is used.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetStatus {
+    /// `allowance` or `ceiling`.
+    pub budget: String,
+    /// Whose it is: a requester or a namespace; absent where it is the whole rule's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// How many places are taken.
+    #[schemars(extend("format" = "int32"))]
+    pub used: u32,
+    /// How many places there are.
+    #[schemars(extend("format" = "int32"))]
+    pub count: u32,
+    /// When the next place is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub next_free: Option<Timestamp>,
+}
+
+/// A freeze that lasts, or that comes.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct FreezeStatus {
+    /// Whether it lasts now.
+    pub frozen: bool,
+    /// When that changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub changes: Option<Timestamp>,
+    /// What whoever is refused reads.
+    pub reason: String,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -353,6 +443,10 @@ fn one() -> u8 {
 
 fn default_actions() -> Vec<Action> {
     Action::DEFAULT.to_vec()
+}
+
+fn default_recreation_window() -> Period {
+    Period::new("24h")
 }
 
 fn default_valid_for() -> Period {

@@ -51,6 +51,9 @@ pub struct Statement {
     /// An emergency: it passes the rule alone, and everybody is told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
+    /// Of a deletion: it is for good. Without this, what was deleted may also be made anew under its name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delete_only: bool,
     #[serde(default, skip_serializing_if = "Scope::is_object")]
     pub scope: Scope,
     /// An SSH signature of the statement's text. Who wrote a signed statement does not matter.

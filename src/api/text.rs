@@ -51,6 +51,9 @@ impl Statement {
         if self.scope == Scope::Contents {
             line("scope", "Contents")?;
         }
+        if self.delete_only {
+            line("deleteOnly", "true")?;
+        }
         if let Some(new_spec) = &self.new_spec {
             line("newSpec", new_spec)?;
         }
@@ -126,6 +129,7 @@ mod tests {
             approved_at: NOW,
             expires: NOW + SignedDuration::from_mins(30),
             break_glass: false,
+            delete_only: false,
             scope: Scope::Object,
             signature: None,
         }
@@ -168,6 +172,7 @@ reason: OPS-1234
             epoch: Some("e1".into()),
             requester: Some("agent-7".into()),
             break_glass: true,
+            delete_only: true,
             ..statement()
         };
         let text = all.text().unwrap();
@@ -178,6 +183,7 @@ reason: OPS-1234
             "\nepoch: e1\n",
             "\nrequester: agent-7\n",
             "\nbreakGlass: true\n",
+            "\ndeleteOnly: true\n",
         ] {
             assert!(text.contains(line), "{line} is not in {text}");
         }
@@ -223,6 +229,7 @@ reason: OPS-1234
             approved_at: find("approvedAt").unwrap().parse().unwrap(),
             expires: find("expires").unwrap().parse().unwrap(),
             break_glass: find("breakGlass").is_some(),
+            delete_only: find("deleteOnly").is_some(),
             scope: if find("scope").is_some() { Scope::Contents } else { Scope::Object },
             signature: None,
         }
@@ -245,7 +252,7 @@ reason: OPS-1234
         let options = (option::of(word()), option::of(word()), option::of(word()), option::of(word()));
         let several = || proptest::collection::vec(word(), 0..3);
         let protects = option::of((word(), several(), several()));
-        let rest = (0..2_000_000_i64, 0..2_000_000_000_i64, any::<bool>(), any::<bool>(), any::<bool>());
+        let rest = (0..2_000_000_i64, 0..2_000_000_000_i64, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
         (words, options, protects, rest).prop_map(|(words, options, protects, rest)| Statement {
             uid: words.0,
             resource: words.1,
@@ -263,6 +270,7 @@ reason: OPS-1234
             expires: NOW + SignedDuration::from_nanos(rest.1),
             action: if rest.2 { Action::Delete } else { Action::Loosen },
             break_glass: rest.3,
+            delete_only: rest.5,
             scope: if rest.4 { Scope::Contents } else { Scope::Object },
             signature: None,
         })

@@ -37,6 +37,9 @@ pub struct OpenApproval {
     pub expires: Option<Timestamp>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub break_glass: bool,
+    /// Whether it is for good: then what goes may not return under its name.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub delete_only: bool,
     /// The fingerprint of the key that signed it; absent: the API server knew its author.
     pub key: Option<String>,
     /// By which it can be revoked.
@@ -139,10 +142,13 @@ impl OpenApproval {
     fn row(&self, now: Timestamp) -> [String; 10] {
         let or = |text: Option<&str>, otherwise: &str| text.unwrap_or(otherwise).to_owned();
         let read = self.approver.is_some();
-        let action = match (self.action, self.contents) {
-            (Some(action), true) => format!("{} (contents)", action.as_str()),
-            (action, _) => or(action.map(Action::as_str), "-"),
+        let remark = match (self.contents, self.delete_only) {
+            (false, false) => "",
+            (true, false) => " (contents)",
+            (false, true) => " (for good)",
+            (true, true) => " (contents, for good)",
         };
+        let action = or(self.action.map(Action::as_str), "-") + remark;
         let proof = if self.key.is_some() { "signature" } else { "identity" };
         let proof = if self.break_glass { format!("{proof}, breaks glass") } else { proof.to_owned() };
         [
@@ -261,6 +267,7 @@ impl OpenApproval {
             reason: statement.reason,
             expires: Some(statement.expires),
             break_glass: statement.break_glass,
+            delete_only: statement.delete_only,
             ..self
         }
     }
@@ -327,6 +334,16 @@ mod tests {
             Some("given before a time at which anybody could have written it")
         );
         assert_eq!(remark_on(|one| one.cluster = "other".into()).as_deref(), Some("given in another cluster"));
+    }
+
+    #[test]
+    fn what_goes_for_good_says_so() {
+        let good = Statement { delete_only: true, ..statement("alice", "sre") };
+        let setting = setting(&json!([{"anyOf": ["sre"]}]));
+        let object = object(&serde_json::to_string(&[good]).unwrap());
+        let read = read("deployments.apps", &object, &setting.protection, NOW);
+        assert!(rows(&read, NOW).contains("Delete (for good)"));
+        assert_eq!(serde_json::to_value(&read).unwrap()[0]["deleteOnly"], true);
     }
 
     #[test]

@@ -1,27 +1,26 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{bail, ensure};
-use jiff::{SignedDuration, Timestamp};
+use anyhow::bail;
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::cluster::{Caller, Setting};
+use super::cluster::Setting;
 use super::connection::Cluster;
 use super::facts;
 use super::goes::Goes;
 use super::object::{LiveObject, home};
 use super::said::{Place, Said};
-use crate::api::{
-    Action, DELETED, MAX_VALID_FOR, Mode, Proof, SYSTEM_PREFIX, Scope, Statement, kind_parts, same_person,
-};
+use crate::api::{Action, DELETED, Deletion, Scope, Statement, kind_parts};
 use crate::guard::{
-    Because, Beside, Candidate, Change, Decision, EVERYTHING, Facts, Flaw, Needs, Radius, Reach, Request, Requester,
-    Rule, Rules, Subject, Team, Weighed, covering, decide,
+    Because, Beside, BudgetFact, Candidate, Change, Decision, DeletionFact, EVERYTHING, Facts, Flaw, Needs, Radius,
+    Reach, Request, Requester, Rule, Rules, Subject, Way, Weighed, covering, decide, locking,
 };
 
 /// Everything that can be approved.
-pub const ACTIONS: [Action; 8] = [
+pub const ACTIONS: [Action; 10] = [
     Action::Delete,
+    Action::Recreate,
     Action::ScaleToZero,
     Action::Evict,
     Action::Reparent,
@@ -29,6 +28,7 @@ pub const ACTIONS: [Action; 8] = [
     Action::DiscardData,
     Action::Unprotect,
     Action::Loosen,
+    Action::Unlock,
 ];
 
 /// One action on one object, and everything by which the guard would judge it.
@@ -55,8 +55,10 @@ pub struct Case<'a> {
 pub enum Matter {
     /// What happens to the object.
     Action(Action),
-    /// The deletion of what is in a Namespace, not of the Namespace.
-    Contents,
+    /// The deletion of what is in a Namespace, not of the Namespace; or the return of what was destroyed in it.
+    Contents(Action),
+    /// The return of what was destroyed: the object is as it was then.
+    Return(Box<Deletion>),
     /// A change of a rule, a team or one of Tagout's definitions.
     Change(Weighed),
 }
@@ -64,8 +66,8 @@ pub enum Matter {
 impl Matter {
     pub fn action(&self) -> Action {
         match self {
-            Self::Action(action) => *action,
-            Self::Contents => Action::Delete,
+            Self::Action(action) | Self::Contents(action) => *action,
+            Self::Return(_) => Action::Recreate,
             Self::Change(_) => Action::Loosen,
         }
     }
@@ -76,7 +78,16 @@ impl Matter {
     }
 
     pub fn scope(&self) -> Scope {
-        if let Self::Contents = self { Scope::Contents } else { Scope::Object }
+        if let Self::Contents(_) = self { Scope::Contents } else { Scope::Object }
+    }
+
+    /// What stands before the name of the object.
+    pub fn of_what(&self) -> &'static str {
+        match self {
+            Self::Contents(Action::Recreate) => "what was destroyed in ",
+            Self::Contents(_) => "what is in ",
+            Self::Action(_) | Self::Return(_) | Self::Change(_) => "",
+        }
     }
 
     pub fn new_spec(&self) -> Option<&str> {
@@ -94,13 +105,18 @@ impl<'a> Case<'a> {
     /// Looks up everything but what has been said.
     pub async fn read(at: &Cluster, setting: &'a Setting, object: LiveObject, matter: Matter) -> anyhow::Result<Self> {
         let client = &at.client;
-        let claim = facts::claim(client, setting, &object, matter.is_deletion()).await;
+        let deletion = if let Matter::Return(deletion) = &matter { Some(&**deletion) } else { None };
+        let claim = match deletion {
+            None => facts::claim(client, setting, &object, matter.is_deletion()).await,
+            Some(_) => None,
+        };
         let namespace = claim.as_ref().map_or_else(|| object.namespace(), |claim| &claim.namespace);
         let home = home(client, &setting.kinds, namespace).await?;
         let mut known = Facts { namespace: home.as_ref().map(facts::namespace), ..Facts::default() };
         known.epoch = setting.protection.epoch();
         known.radius = Some(Radius::default());
-        if object.exists() && !matches!(matter, Matter::Contents) {
+        known.deletion = deletion.map(fact);
+        if object.exists() && !matches!(matter, Matter::Contents(_) | Matter::Return(_)) {
             known.owners = facts::owners(client, setting, &object).await;
             if matter.is_deletion() {
                 let radius = facts::radius(at, &object).await;
@@ -156,9 +172,13 @@ impl<'a> Case<'a> {
         let said = std::slice::from_ref(said);
         // By this rule alone: what goes along brings the rules of others in.
         let whole = self.facts.borrow_mut().radius.replace(self.uncounted());
+        // And as if it had no allowance, by which it asks nobody.
+        let allowance = (rule.name.clone(), Way::Allowance);
+        self.facts.borrow_mut().budgets.insert(allowance.clone(), BudgetFact::Unknown(String::new()));
         let candidate = Candidate { rule, called: true, assumed: false };
         let own = self.decide_by(vec![candidate], said, requester);
         self.facts.borrow_mut().radius = whole;
+        self.facts.borrow_mut().budgets.remove(&allowance);
         // And whether it names what goes along, which is the same for every rule.
         let all = || self.decide(said, requester).flaws.into_iter().map(|(_, flaw)| flaw).find(is_about_the_rest);
         own.flaws.into_iter().map(|(_, flaw)| flaw).next().or_else(all)
@@ -193,7 +213,7 @@ impl<'a> Case<'a> {
             said.iter().filter(|said| said.place == place).map(|said| said.statement.clone()).collect()
         };
         let (mut subject, mut beside, mut contents) = (Subject::default(), Beside::default(), None);
-        if let Matter::Contents = self.matter {
+        if let Matter::Contents(_) = self.matter {
             // Something in the namespace, whatever it is.
             subject.namespace = self.object.name().into();
             contents = Some(self.object.presenting(&at(Place::Object)));
@@ -210,8 +230,13 @@ impl<'a> Case<'a> {
             }
             _ => None,
         };
-        let owners = if let Matter::Contents = self.matter { Vec::new() } else { self.object.owners() };
-        let reach = self.claim.as_ref().map_or(Reach::Covered, |claim| Reach::Through(Box::new(claim.clone())));
+        let (owners, reach) = match (&self.matter, &self.claim) {
+            (Matter::Contents(_), _) => (Vec::new(), Reach::Covered),
+            // By which controller it would be made anew is not known before it is.
+            (Matter::Return(deletion), _) => (Vec::new(), Reach::Returning(deletion.rules.clone())),
+            (_, Some(claim)) => (self.object.owners(), Reach::Through(Box::new(claim.clone()))),
+            (_, None) => (self.object.owners(), Reach::Covered),
+        };
         let request = Request {
             action: self.matter.action(),
             subject,
@@ -254,17 +279,28 @@ impl<'a> Case<'a> {
         let setting: &'a Setting = self.setting;
         let rules: &'a Rules = setting.rules();
         match &self.matter {
+            Matter::Action(Action::Unlock) if !self.object.is_the_guards_own() => Vec::new(),
+            Matter::Action(Action::Unlock) => {
+                locking(rules).map(|rule| Candidate { rule, called: true, assumed: false }).collect()
+            }
             Matter::Action(action) => self
                 .guarding(*action)
                 .into_iter()
                 .map(|rule| Candidate { rule, called: false, assumed: false })
                 .collect(),
-            Matter::Contents => rules
+            Matter::Contents(action) => rules
                 .rules
                 .values()
                 .flatten()
-                .filter(|rule| rule.actions.contains(&Action::Delete) && self.covers_contents(rule))
+                .filter(|rule| rule.actions.contains(action) && self.covers_contents(rule))
                 .map(|rule| Candidate { rule, called: true, assumed: false })
+                .collect(),
+            Matter::Return(deletion) => deletion
+                .rules
+                .iter()
+                .filter_map(|name| rules.rules.get(name)?.as_ref().ok())
+                .filter(|rule| rule.actions.contains(&Action::Recreate))
+                .map(|rule| Candidate { rule, called: false, assumed: true })
                 .collect(),
             Matter::Change(weighed) if weighed.loosened.is_empty() => Vec::new(),
             Matter::Change(weighed) => weighed
@@ -290,7 +326,12 @@ impl<'a> Case<'a> {
             bail!("nothing to approve: namespace {namespace:?} is being deleted, and all that is in it goes too");
         }
         let object = &self.object;
-        match decision.because {
+        match &decision.because {
+            // Nobody has said anything yet: it is what was said before it was destroyed.
+            Because::Approved(people) if matches!(self.matter, Matter::Return(_)) => bail!(
+                "nothing to approve: the deletion of {object} was approved by {}, and so is its return",
+                people.join(", ")
+            ),
             Because::Tolerated if !decision.rules.is_empty() => {
                 let action = self.matter.action().as_str();
                 bail!("nothing to approve: so little goes with {action} of {object} that its rules ask nobody")
@@ -312,7 +353,15 @@ impl<'a> Case<'a> {
             Matter::Action(action) => {
                 bail!("nothing to approve: no rule covers {} of {object}{broken}", action.as_str())
             }
-            Matter::Contents => bail!("nothing to approve: no rule covers Delete of what is in {object}{broken}"),
+            Matter::Contents(action) => {
+                let (action, what) = (action.as_str(), self.matter.of_what());
+                bail!("nothing to approve: no rule covers {action} of {what}{object}{broken}")
+            }
+            Matter::Return(deletion) => bail!(
+                "nothing to approve: {object} was destroyed at {}, and no rule that is in force asks about its return any \
+                 more; it may simply be made{broken}",
+                deletion.at
+            ),
             Matter::Change(weighed) if weighed.loosened.is_empty() => {
                 bail!("nothing to approve: {object} becomes weaker nowhere by this change, and that is free")
             }
@@ -329,131 +378,10 @@ impl<'a> Case<'a> {
         let rules = setting.rules().rules.iter();
         rules.filter_map(|(name, rule)| rule.as_ref().err().map(|reason| (name.as_str(), reason.as_str())))
     }
-
-    /// The team in whose name the caller approves: what is missing and refused by comes first, and of that the teams
-    /// for which the caller has the proof that is asked.
-    pub fn team(&self, wanted: &Wanted) -> anyhow::Result<String> {
-        let Caller { name, groups } = &self.setting.caller;
-        ensure!(
-            !name.is_empty() && !name.starts_with(SYSTEM_PREFIX),
-            "you are {name}, an account of a machine, and only a person approves; use an account that is yours alone"
-        );
-        let teams = &self.setting.rules().teams;
-        let asked = self.asked(wanted.break_glass);
-        let is_in = |team: &str| teams.get(team).is_some_and(|team| team.has(name, groups));
-        let object = &self.object;
-
-        match wanted.team {
-            Some(team) if !teams.contains_key(team) => {
-                bail!("there is no team {team}; kubectl get approverteams lists them")
-            }
-            Some(team) if !asked.contains(&team) && wanted.break_glass => {
-                bail!("no rule that covers {object} lets team {team} break glass; {}", listed(&asked))
-            }
-            Some(team) if !asked.contains(&team) => {
-                bail!("no rule that covers {object} asks team {team}; they ask {}", asked.join(", "))
-            }
-            Some(team) if !is_in(team) => {
-                bail!("you ({name}) are not in team {team}; kubectl get approverteam {team} -o yaml names its people")
-            }
-            Some(team) => Ok(team.to_owned()),
-            None => {
-                let own: Vec<&str> = asked.iter().copied().filter(|team| is_in(team)).collect();
-                let proven = own.iter().find(|team| {
-                    let proof = self.proof(team).max(wanted.proof);
-                    proof == Proof::Identity || teams.get(**team).is_some_and(|team| has_key(team, name, proof))
-                });
-                match proven.or(own.first()) {
-                    Some(team) => Ok((*team).to_owned()),
-                    None if wanted.break_glass => {
-                        bail!("you ({name}) are in no team that may break glass for {object}; {}", listed(&asked))
-                    }
-                    None => bail!(
-                        "you ({name}) are in none of the teams that may approve this: {}; ask one of their people \
-                         (kubectl get approverteams)",
-                        asked.join(", ")
-                    ),
-                }
-            }
-        }
-    }
-
-    /// The teams that may speak, those that are still missing first.
-    fn asked(&self, break_glass: bool) -> Vec<&'a str> {
-        let decision = self.decide(&self.said, None);
-        let mut seen = BTreeSet::new();
-        if break_glass {
-            let mut rules = decision.rules;
-            rules.sort_by_key(|rule| std::cmp::Reverse(rule.mode));
-            let teams = rules.into_iter().flat_map(|rule| &rule.break_glass).map(String::as_str);
-            return teams.filter(|team| seen.insert(*team)).collect();
-        }
-        let missing = decision.unmet.iter().flat_map(|unmet| &unmet.missing).flat_map(|missing| missing.any_of);
-        let required = decision.rules.iter().flat_map(|rule| &rule.require).flat_map(|entry| &entry.any_of);
-        missing.chain(required).map(String::as_str).filter(|team| seen.insert(*team)).collect()
-    }
-
-    /// The strongest proof that the rules which ask a team want. Rules that refuse nothing ask for nothing, unless
-    /// there are no others.
-    pub fn proof(&self, team: &str) -> Proof {
-        let asking: Vec<&Rule> =
-            self.decide(&[], None).rules.into_iter().filter(|rule| rule.teams().any(|own| own == team)).collect();
-        let enforced = asking.iter().filter(|rule| rule.mode == Mode::Enforce).map(|rule| rule.proof).max();
-        enforced.or_else(|| asking.iter().map(|rule| rule.proof).max()).unwrap_or_default()
-    }
-
-    /// How long the approval is good: a statement that one of the rules finds too long would be worth nothing to it.
-    pub fn life(&self, covering: &[&Rule], wanted: Option<SignedDuration>) -> anyhow::Result<SignedDuration> {
-        // Rules that refuse nothing shorten nothing, unless there are no others.
-        let enforced = covering.iter().filter(|rule| rule.mode == Mode::Enforce).min_by_key(|rule| rule.valid_for);
-        let Some(shortest) = enforced.or_else(|| covering.iter().min_by_key(|rule| rule.valid_for)) else {
-            bail!("nothing to approve: no rule covers {}", self.object);
-        };
-        let is_change = matches!(self.matter, Matter::Change(_));
-        match wanted {
-            Some(life) if is_change && life > MAX_VALID_FOR => {
-                bail!("--for {life:#} is too long: approvals are good for at most {MAX_VALID_FOR:#}")
-            }
-            Some(life) if !is_change && life > shortest.valid_for => bail!(
-                "--for {life:#} is too long: rule {} accepts approvals of at most {:#}",
-                shortest.name,
-                shortest.valid_for
-            ),
-            Some(life) => Ok(life),
-            None => Ok(shortest.valid_for),
-        }
-    }
-
-    /// Nobody approves what only they may then do.
-    pub fn check_requester(&self, covering: &[&Rule], requester: Option<&str>) -> anyhow::Result<()> {
-        let own = requester.is_some_and(|requester| same_person(requester, &self.setting.caller.name));
-        let separates = |rule: &&&Rule| rule.mode == Mode::Enforce && rule.separate_from_requester;
-        match covering.iter().find(separates) {
-            Some(rule) if own => bail!(
-                "rule {} lets nobody approve their own request; leave --requester out, or name somebody else",
-                rule.name
-            ),
-            _ => Ok(()),
-        }
-    }
 }
 
-/// In whose name a person wants to approve.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Wanted<'o> {
-    pub team: Option<&'o str>,
-    pub break_glass: bool,
-    /// What they want to prove by themselves.
-    pub proof: Proof,
-}
-
-/// Whether a team lists a key for a person that may be good for this proof.
-pub fn has_key(team: &Team, user: &str, proof: Proof) -> bool {
-    team.keys.iter().any(|listed| listed.user == user && (proof < Proof::HardwareKey || listed.key.is_hardware()))
-}
-
-fn listed(teams: &[&str]) -> String {
-    if teams.is_empty() { "no rule names one".to_owned() } else { format!("the rules name {}", teams.join(", ")) }
+fn fact(deletion: &Deletion) -> DeletionFact {
+    DeletionFact { at: deletion.at, statements: deletion.statements.clone() }
 }
 
 /// Whether it is about what goes with the object, not about who speaks.

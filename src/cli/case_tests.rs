@@ -1,11 +1,17 @@
+use jiff::SignedDuration;
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cli::cluster::Protection;
+use crate::api::MAX_VALID_FOR;
+use crate::cli::approver::Wanted;
+use crate::cli::cluster::{Caller, Protection};
 use crate::cli::goes::tests as goes;
+use crate::cli::gone::Gone;
+use crate::cli::gone::tests::gone;
 use crate::cli::kinds::{Kind, Kinds};
 use crate::cli::statements::tests::{NOW, statement};
+use crate::guard::Team;
 
 pub fn deployment() -> LiveObject {
     let resource = ApiResource {
@@ -142,6 +148,109 @@ fn an_approval_lives_as_long_as_every_covering_rule_allows() {
     assert_eq!(case.life(&covering, None).unwrap(), SignedDuration::from_mins(30));
     let words = case.life(&covering, Some(SignedDuration::from_hours(1))).unwrap_err().to_string();
     assert_eq!(words, "--for 1h is too long: rule production accepts approvals of at most 30m");
+}
+
+/// What was destroyed on these people's word, and is to return.
+pub fn returning<'s>(setting: &'s Setting, statements: &[Statement]) -> Case<'s> {
+    let Gone { object, deletion } = gone(statements);
+    let case = case(setting);
+    case.facts.borrow_mut().deletion = Some(fact(&deletion));
+    Case { object, matter: Matter::Return(Box::new(deletion)), ..case }
+}
+
+/// By which it was let go.
+fn destroyed(approver: &str, team: &str) -> Statement {
+    let approved_at = NOW - SignedDuration::from_hours(2) - SignedDuration::from_mins(5);
+    Statement { approved_at, expires: approved_at + SignedDuration::from_mins(30), ..statement(approver, team) }
+}
+
+/// An approval of the return, beside what is gone.
+fn back(approver: &str, team: &str) -> Said {
+    Said { place: Place::Approval, statement: Statement { action: Action::Recreate, ..statement(approver, team) } }
+}
+
+#[test]
+fn a_return_asks_the_rules_that_enforced_the_deletion_as_long_as_they_remember_it() {
+    let setting = setting(&json!([{"anyOf": ["sre"]}]));
+    let case = returning(&setting, &[]);
+    assert_eq!(case.covering().unwrap().iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["production"]);
+    let later = Case { now: NOW + SignedDuration::from_hours(22), ..case };
+    let words = later.covering().unwrap_err().to_string();
+    assert!(words.contains("may simply be made"), "{words}");
+
+    let mut setting = setting_without_recreate();
+    assert!(returning(&setting, &[]).covering().is_err());
+    setting.protection.rules.rules.clear();
+    assert!(returning(&setting, &[]).covering().is_err());
+}
+
+fn setting_without_recreate() -> Setting {
+    let mut setting = setting(&json!([{"anyOf": ["sre"]}]));
+    setting.protection.rules.rules.get_mut("production").unwrap().as_mut().unwrap().actions = vec![Action::Delete];
+    setting
+}
+
+#[test]
+fn whoever_approved_the_deletion_approved_the_return_unless_it_was_for_good() {
+    let setting = setting(&json!([{"anyOf": ["sre"]}]));
+    let words = returning(&setting, &[destroyed("alice", "sre")]).covering().unwrap_err().to_string();
+    assert_eq!(
+        words,
+        r#"nothing to approve: the deletion of deployments.apps "api" in "payments" was approved by alice, and so is its return"#
+    );
+    let good = Statement { delete_only: true, ..destroyed("alice", "sre") };
+    assert_eq!(returning(&setting, &[good]).covering().unwrap().len(), 1);
+    assert_eq!(returning(&setting, &[destroyed("bob", "dba")]).covering().unwrap().len(), 1);
+}
+
+#[test]
+fn an_approval_of_a_return_counts_and_one_of_the_deletion_does_not() {
+    let setting = setting(&json!([{"anyOf": ["sre"]}]));
+    let case = returning(&setting, &[]);
+    let rule = case.covering().unwrap()[0];
+    assert_eq!(case.flaw(&back("alice", "sre"), rule, None), None);
+    assert_eq!(case.decide(&[back("alice", "sre")], None).because, Because::Approved(vec!["alice".into()]));
+    let of_deletion = Said { statement: statement("alice", "sre"), ..back("alice", "sre") };
+    assert_eq!(case.flaw(&of_deletion, rule, None), Some(Flaw::OtherAction));
+    let mut other = back("alice", "sre");
+    other.statement.uid = "uid-0".into();
+    assert!(matches!(case.flaw(&other, rule, None), Some(Flaw::OtherObject(_))));
+}
+
+#[test]
+fn whoever_approves_a_return_may_bring_it_back_themselves() {
+    let setting = setting(&json!([{"anyOf": ["sre"]}]));
+    let case = returning(&setting, &[]);
+    let covering = case.covering().unwrap();
+    assert!(case.check_requester(&covering, Some("alice")).is_ok());
+    assert_eq!(case.flaw(&back("alice", "sre"), covering[0], Some("alice")), None);
+}
+
+#[test]
+fn the_return_of_what_was_in_a_namespace_is_approved_on_the_namespace() {
+    let mut setting = setting(&json!([{"anyOf": ["sre"]}]));
+    setting.kinds = Kinds::only(vec![deployment().kind]);
+    let within = case(&setting);
+    let object = within.home.clone().unwrap();
+    let contents =
+        |action| Case { matter: Matter::Contents(action), object: object.clone(), home: None, ..case(&setting) };
+    let case = contents(Action::Recreate);
+    assert_eq!(case.matter.of_what(), "what was destroyed in ");
+    let rule = case.covering().unwrap()[0];
+    let of = |action| {
+        said(Statement {
+            action,
+            uid: "uid-ns".into(),
+            resource: "namespaces".into(),
+            namespace: String::new(),
+            name: "payments".into(),
+            scope: Scope::Contents,
+            ..statement("alice", "sre")
+        })
+    };
+    assert_eq!(case.flaw(&of(Action::Recreate), rule, None), None);
+    assert_eq!(case.flaw(&of(Action::Delete), rule, None), Some(Flaw::OtherAction));
+    assert_eq!(contents(Action::Delete).flaw(&of(Action::Delete), rule, None), None);
 }
 
 #[test]

@@ -155,6 +155,13 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
+impl Kinds {
+    pub fn only(kinds: Vec<Kind>) -> Self {
+        Self(kinds)
+    }
+}
+
+#[cfg(test)]
 impl Kind {
     pub fn namespaced(resource: ApiResource) -> Self {
         Self { resource, namespaced: true, singular: String::new(), short_names: Vec::new(), listable: true }

@@ -11,7 +11,11 @@ use kube::{Api, Client};
 use super::cluster::plain;
 use super::kinds::{Kind, Kinds};
 use crate::api::{APPROVAL, NEW_UID, Statement, printable};
+use crate::entries::SHARED;
 use crate::guard::{Owner, Subject};
+
+/// The kind of configuration by which the API server calls webhooks.
+pub const GUARD: &str = "validatingwebhookconfigurations.admissionregistration.k8s.io";
 
 /// An object as it was read, without its contents.
 #[derive(Debug, Clone)]
@@ -66,6 +70,11 @@ impl LiveObject {
 
     pub fn api(&self, client: &Client) -> Api<DynamicObject> {
         api(client, &self.kind, self.namespace())
+    }
+
+    /// Whether it is the configuration on which everything rests by which Tagout guards.
+    pub fn is_the_guards_own(&self) -> bool {
+        self.kind.name() == GUARD && self.name() == SHARED
     }
 
     pub fn name(&self) -> &str {

@@ -9,6 +9,7 @@ use kube::{Api, Client};
 use super::case::ACTIONS;
 use super::cluster::{Setting, plain};
 use super::connection::Cluster;
+use super::gone::Gone;
 use super::kinds::Kind;
 use super::object::LiveObject;
 use crate::api::{Action, DELETED};
@@ -72,11 +73,7 @@ impl Asked {
     /// The object as it is now. An error where it is not the one that was asked about.
     pub async fn live(&self, at: &Cluster, setting: &Setting) -> anyhow::Result<LiveObject> {
         let Self { id, api_version, kind, namespace, name, .. } = self;
-        ensure!(
-            self.is_genuine(),
-            "the Event that tells of request {id} is not genuine: the id is not that of the request it describes; \
-             somebody else than Tagout wrote it. Name the object itself, as KIND/NAME"
-        );
+        self.check()?;
         let Some(known) = setting.kinds.of(api_version, kind) else {
             return match self.through_subresource(at, setting).await {
                 Some(object) => Ok(object),
@@ -101,6 +98,33 @@ impl Asked {
             object.words()
         );
         Ok(object)
+    }
+
+    /// What was destroyed, of a request that it returns. An error where it is not what was asked about.
+    pub async fn gone(&self, at: &Cluster, setting: &Setting) -> anyhow::Result<Gone> {
+        let Self { id, api_version, kind, namespace, name, uid, .. } = self;
+        self.check()?;
+        let Some(known) = setting.kinds.of(api_version, kind) else {
+            bail!("request {id} is about a {kind} of {api_version}, and the cluster has no such kind any more")
+        };
+        let gone = Gone::find(&at.client, known, namespace, name).await?;
+        ensure!(
+            gone.object.uid() == uid,
+            "{} was destroyed again since request {id}; look at it with kubectl tagout review {} --action=Recreate",
+            gone.object,
+            gone.object.words()
+        );
+        Ok(gone)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.is_genuine(),
+            "the Event that tells of request {} is not genuine: the id is not that of the request it describes; somebody \
+             else than Tagout wrote it. Name the object itself, as KIND/NAME",
+            self.id
+        );
+        Ok(())
     }
 
     /// The object whose `Scale` or `Eviction` was sent: of those the Event names the group, the name and the UID.
@@ -233,6 +257,7 @@ mod tests {
     fn what_is_no_refusal_of_ours_is_passed_over() {
         assert_eq!(event("Request: to-3f9a2c41 by agent-7", "Scale"), None);
         assert_eq!(event("Request: to-3f9a2c41 by agent-7", "ScaleToZero").unwrap().action, Action::ScaleToZero);
+        assert_eq!(event("Request: to-3f9a2c41 by agent-7", "Recreate").unwrap().action, Action::Recreate);
         assert_eq!(event("nothing", "Delete"), None);
     }
 }

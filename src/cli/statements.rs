@@ -64,6 +64,7 @@ pub mod tests {
             approved_at: NOW,
             expires: NOW + SignedDuration::from_mins(30),
             break_glass: false,
+            delete_only: false,
             scope: Scope::Object,
             signature: None,
         }

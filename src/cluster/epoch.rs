@@ -32,6 +32,9 @@ pub struct Record {
     /// The hash of what Tagout itself is about to write as the next generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Which version of Tagout wrote what stands there, as rules' entries say it too.
+    #[serde(default)]
+    pub compiler: u32,
 }
 
 impl Record {
@@ -41,6 +44,7 @@ impl Record {
             uid: configuration.metadata.uid.clone().unwrap_or_default(),
             generation: configuration.metadata.generation.unwrap_or_default(),
             next: None,
+            compiler: 0,
         }
     }
 
@@ -141,6 +145,7 @@ mod tests {
             uid: "u".into(),
             generation: 5,
             next: ours.webhooks.as_deref().map(hash),
+            compiler: 4,
         };
         assert!(record.knows(&configuration("u", 5, "whatever stood there")));
         assert!(record.knows(&ours));

@@ -10,7 +10,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersion};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 /// What is to be known of an object.
@@ -20,8 +20,10 @@ pub struct Announcement {
     pub reason: &'static str,
     pub action: &'static str,
     pub note: String,
-    /// Whether the object was seen to stand already: what follows may be its end.
+    /// Whether it is certain already that there is, or was, such an object.
     pub seen: bool,
+    /// Whether it goes before what may be many.
+    pub urgent: bool,
 }
 
 /// The object as a review names it. Whether it is there is looked up before anything is written.
@@ -46,6 +48,8 @@ pub struct Announcer {
 
 /// What a flood leaves of itself; the rest is in the log and the metrics.
 const WAITING: usize = 64;
+/// Somebody waits for the answer to a review.
+const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
 /// An agent repeats itself.
 const REPEATS: Duration = Duration::from_mins(1);
@@ -60,21 +64,21 @@ impl Announcer {
 
     pub fn announce(&self, announcement: Announcement) {
         // What passed cannot be tried again, as what was refused will be.
-        let queue = if announcement.seen { &self.urgent } else { &self.queue };
+        let queue = if announcement.urgent { &self.urgent } else { &self.queue };
         if queue.try_send(announcement).is_err() {
             debug!("too many Events at once: one is left out");
         }
     }
 
-    /// Whether this very object is there: reviews can be forged. What Tagout may not read counts as there.
-    pub async fn stands(&self, object: &Announced) -> bool {
-        stands(&self.client, object).await.unwrap_or(true)
+    /// Whether this very object is there: reviews can be forged. Nothing where that cannot be found out.
+    pub async fn stands(&self, object: &Announced) -> Option<bool> {
+        timeout(PATIENCE, stands(&self.client, object)).await.ok().flatten()
     }
 }
 
 async fn write(client: Client, mut queue: mpsc::Receiver<Announcement>, mut urgent: mpsc::Receiver<Announcement>) {
     let reporter = Reporter { controller: "tagout.dev".to_owned(), instance: None };
-    let recorder = Recorder::new(client.clone(), reporter);
+    let recorder = Recorder::new(client.clone(), reporter.clone());
     let mut said: HashMap<(Announced, String), Instant> = HashMap::new();
     loop {
         let next = tokio::select! {
@@ -94,7 +98,10 @@ async fn write(client: Client, mut queue: mpsc::Receiver<Announcement>, mut urge
         if !announcement.seen && stands(&client, &announcement.object).await != Some(true) {
             continue;
         }
-        let Announcement { object, reason, action, note, seen: _ } = announcement;
+        let Announcement { object, reason, action, note, seen: _, urgent } = announcement;
+        // One that has told of the same object for the same reason counts that one up, whatever the next would say: who
+        // unlocks second would go unseen.
+        let recorder = if urgent { Recorder::new(client.clone(), reporter.clone()) } else { recorder.clone() };
         let event = Event {
             type_: EventType::Warning,
             reason: reason.to_owned(),
@@ -144,7 +151,7 @@ fn reference(object: Announced) -> ObjectReference {
         kind: Some(object.kind),
         namespace: Some(object.namespace).filter(|namespace| !namespace.is_empty()),
         name: Some(object.name),
-        uid: Some(object.uid),
+        uid: Some(object.uid).filter(|uid| !uid.is_empty()),
         ..ObjectReference::default()
     }
 }

@@ -5,10 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::core::discovery::Scope;
 use kube::core::{ApiResource, DynamicObject, GroupVersion, GroupVersionKind};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Api, discovery};
+use kube::{Api, Client, discovery};
 
 use super::Cluster;
-use crate::api::{APPROVAL, Action, Approval, MAX_STATEMENTS, Statement, approval_name};
+use crate::api::{APPROVAL, Action, Approval, MAX_STATEMENTS, Statement, approval_name, kind_name};
 use crate::guard::{NamespaceFact, Owner, OwnerFact, Subject};
 
 impl Cluster {
@@ -49,35 +49,8 @@ impl Cluster {
         namespace: &str,
         name: &str,
     ) -> Result<Option<LiveObject>, Unreadable> {
-        let segments = [resource.version, resource.plural, name];
-        let optional = [resource.group, namespace];
-        if !segments.into_iter().all(is_segment)
-            || !optional.into_iter().all(|part| part.is_empty() || is_segment(part))
-        {
-            return Err(Unreadable { reason: "its name cannot be one".to_owned(), forbidden: false });
-        }
-        let described = ApiResource {
-            group: resource.group.to_owned(),
-            version: resource.version.to_owned(),
-            api_version: GroupVersion { group: resource.group.to_owned(), version: resource.version.to_owned() }
-                .api_version(),
-            kind: String::new(),
-            plural: resource.plural.to_owned(),
-        };
-        let api: Api<DynamicObject> = if namespace.is_empty() {
-            Api::all_with(self.client.clone(), &described)
-        } else {
-            Api::namespaced_with(self.client.clone(), namespace, &described)
-        };
-        let found = api.get_metadata_opt(name).await.map_err(|error| unreadable(resource.plural, &error))?;
-        Ok(found.map(|found| LiveObject {
-            api_version: described.api_version,
-            owners: owners(&found.metadata),
-            terminating: found.metadata.deletion_timestamp.is_some(),
-            subject: subject(described.group, described.plural, found.metadata),
-        }))
+        find(&self.client, resource, namespace, name).await
     }
-
     /// What the `Approval` for an action on an object says; nothing, if there is none.
     pub async fn approval(&self, action: Action, subject: &Subject<'_>) -> Result<Vec<Statement>, String> {
         let name = approval_name(action, &subject.kind(), &subject.namespace, &subject.name, &subject.uid);
@@ -91,29 +64,44 @@ impl Cluster {
 
     /// An owner as it is now; its contents are not asked for.
     pub async fn owner(&self, owner: &Owner, namespace: &str) -> OwnerFact {
+        match self.described(owner, namespace).await {
+            Ok((resource, home)) => {
+                let named = Named { group: &resource.group, version: &resource.version, plural: &resource.plural };
+                self.state(named, home, &owner.name, &owner.uid).await
+            }
+            Err(reason) => OwnerFact::Unknown(reason),
+        }
+    }
+
+    /// The kind of an owner, and the namespace it is in.
+    pub(super) async fn home(&self, owner: &Owner, namespace: &str) -> Option<(String, String)> {
+        let (resource, home) = self.described(owner, namespace).await.ok()?;
+        Some((kind_name(&resource.group, &resource.plural), home.to_owned()))
+    }
+
+    async fn described<'n>(&self, owner: &Owner, namespace: &'n str) -> Result<(ApiResource, &'n str), String> {
         let Ok(version) = owner.api_version.parse::<GroupVersion>() else {
-            return OwnerFact::Unknown(format!("{:?} is no API version", owner.api_version));
+            return Err(format!("{:?} is no API version", owner.api_version));
         };
         let segments = [&owner.name, &owner.kind, &version.version];
         if !segments.iter().all(|segment| is_segment(segment))
             || !(version.group.is_empty() || is_segment(&version.group))
             || !(namespace.is_empty() || is_segment(namespace))
         {
-            return OwnerFact::Unknown("its name cannot be one".to_owned());
+            return Err("its name cannot be one".to_owned());
         }
         let kind = GroupVersionKind::gvk(&version.group, &version.version, &owner.kind);
         let Ok((resource, capabilities)) = discovery::pinned_kind(&self.client, &kind).await else {
-            return OwnerFact::Unknown(format!("its kind {:?} was not found", owner.kind));
+            return Err(format!("its kind {:?} was not found", owner.kind));
         };
         let home = match capabilities.scope {
             Scope::Cluster => "",
             Scope::Namespaced if namespace.is_empty() => {
-                return OwnerFact::Unknown(format!("{} are in namespaces, and it is in none", resource.plural));
+                return Err(format!("{} are in namespaces, and it is in none", resource.plural));
             }
             Scope::Namespaced => namespace,
         };
-        let named = Named { group: &resource.group, version: &resource.version, plural: &resource.plural };
-        self.state(named, home, &owner.name, &owner.uid).await
+        Ok((resource, home))
     }
 
     /// What has become of an object of this UID.
@@ -127,6 +115,47 @@ impl Cluster {
             Err(Unreadable { reason, forbidden: false }) => OwnerFact::Unknown(reason),
         }
     }
+}
+
+/// An object as it is now, without its contents; nothing where there is none.
+pub async fn find(
+    client: &Client,
+    resource: Named<'_>,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<LiveObject>, Unreadable> {
+    // Some kinds may have any name. What cannot stand in a URL as it is, is not looked up.
+    if !is_segment(name) {
+        return Err(Unreadable {
+            reason: format!("{} cannot be looked up by such a name", resource.plural),
+            forbidden: true,
+        });
+    }
+    let segments = [resource.version, resource.plural];
+    let optional = [resource.group, namespace];
+    if !segments.into_iter().all(is_segment) || !optional.into_iter().all(|part| part.is_empty() || is_segment(part)) {
+        return Err(Unreadable { reason: "its name cannot be one".to_owned(), forbidden: false });
+    }
+    let described = ApiResource {
+        group: resource.group.to_owned(),
+        version: resource.version.to_owned(),
+        api_version: GroupVersion { group: resource.group.to_owned(), version: resource.version.to_owned() }
+            .api_version(),
+        kind: String::new(),
+        plural: resource.plural.to_owned(),
+    };
+    let api: Api<DynamicObject> = if namespace.is_empty() {
+        Api::all_with(client.clone(), &described)
+    } else {
+        Api::namespaced_with(client.clone(), namespace, &described)
+    };
+    let found = api.get_metadata_opt(name).await.map_err(|error| unreadable(resource.plural, &error))?;
+    Ok(found.map(|found| LiveObject {
+        api_version: described.api_version,
+        owners: owners(&found.metadata),
+        terminating: found.metadata.deletion_timestamp.is_some(),
+        subject: subject(described.group, described.plural, found.metadata),
+    }))
 }
 
 /// A namespace as it is found.
@@ -201,6 +230,6 @@ pub(super) fn subject(group: String, resource: String, metadata: ObjectMeta) -> 
 
 /// Names from a review become parts of a URL, and a review can be forged.
 pub(super) fn is_segment(text: &str) -> bool {
-    let plain = |character: char| character.is_ascii_alphanumeric() || "-._:".contains(character);
+    let plain = |character: char| character.is_ascii_alphanumeric() || "-._:@+=~!$".contains(character);
     !text.is_empty() && text.len() <= 253 && text.chars().all(plain) && text.chars().any(|c| c != '.')
 }

@@ -1,23 +1,29 @@
 //! The API server's side: the rules in force, and the facts that a decision asks for.
 
+mod clock;
 mod epoch;
 mod events;
 mod facts;
+mod ledger;
 mod questions;
 mod radius;
 mod records;
 mod rules;
 mod secrets;
 mod settled;
+mod unlocks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, Preconditions};
-use kube::core::{ObjectMeta, PartialObjectMeta};
+use kube::core::{ObjectMeta, PartialObjectMeta, PartialObjectMetaExt};
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
@@ -25,15 +31,19 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::api::{ApproverTeam, ProtectionRule};
+use crate::api::{ApproverTeam, DeletionRecord, ProtectionRule};
 
+pub use clock::{ApiClock, Told};
 pub use epoch::{Record, StoredRecord, hash, read_record, write_record};
 pub use events::{Announced, Announcement, Announcer};
-pub use facts::{LiveNamespace, LiveObject, Named, Unreadable};
+pub use facts::{LiveNamespace, LiveObject, Named, Unreadable, find};
+pub use ledger::settle;
 pub use questions::LeftWithout;
 pub use radius::radius;
-pub use rules::{Loaded, NotLoaded, RulesInForce};
+pub use records::{CASCADES, resource, root, volumes};
+pub use rules::{Loaded, NotLoaded, RulesInForce, load};
 pub use settled::{Settled, SettledRules, read_settled, write_settled};
+pub use unlocks::{Granted, guards_own, read_granted, still_granted, write_granted};
 
 /// Rings whenever something that rules are made of has changed. What has changed is always read anew: a watch tells
 /// that there is news, a list tells the truth.
@@ -47,6 +57,8 @@ impl Doorbell {
         bell.watch::<ValidatingWebhookConfiguration>(client);
         bell.watch::<ProtectionRule>(client);
         bell.watch::<ApproverTeam>(client);
+        bell.watch::<ValidatingAdmissionPolicy>(client);
+        bell.watch::<ValidatingAdmissionPolicyBinding>(client);
         bell
     }
 
@@ -98,7 +110,11 @@ pub struct Cluster {
     /// The namespace Tagout runs in.
     own_namespace: String,
     namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// The names of all records.
+    recorded: Store<PartialObjectMeta<DeletionRecord>>,
     radii: radius::Radii,
+    ledgers: ledger::Ledgers,
+    pub clock: ApiClock,
     pub rules: Arc<RulesInForce>,
 }
 
@@ -114,8 +130,67 @@ impl Cluster {
             .reflect(writer)
             .inspect_err(|error| warn!(%error, "cannot watch namespaces; they are read one by one"));
         tokio::spawn(events.for_each(async |_| ()));
-        Self { client, own_namespace, namespaces, radii: radius::Radii::new(), rules }
+        let (recorded, writer) = reflector::store();
+        let events = watcher(Api::<PartialObjectMeta<DeletionRecord>>::all(client.clone()), watcher::Config::default())
+            .default_backoff()
+            .modify(|record| record.metadata.managed_fields = None)
+            .reflect(writer)
+            .inspect_err(|error| warn!(%error, "cannot watch records; they are read one by one"));
+        tokio::spawn(events.for_each(async |_| ()));
+        Self {
+            clock: ApiClock::new(client.clone()),
+            client,
+            own_namespace,
+            namespaces,
+            recorded,
+            radii: radius::Radii::new(),
+            ledgers: ledger::Ledgers::default(),
+            rules,
+        }
     }
+
+    /// A cluster that stands still: whoever moves it says what time it is, and what watches would have told.
+    pub fn told(client: Client, rules: Arc<RulesInForce>, own_namespace: String, clock: Told) -> (Self, Watched) {
+        let (namespaces, of_namespaces) = reflector::store();
+        let (recorded, of_records) = reflector::store();
+        let cluster = Self {
+            clock: ApiClock::Told(clock),
+            client,
+            own_namespace,
+            namespaces,
+            recorded,
+            radii: radius::Radii::new(),
+            ledgers: ledger::Ledgers::default(),
+            rules,
+        };
+        (cluster, Watched { namespaces: of_namespaces, records: of_records })
+    }
+}
+
+/// What watches would tell of a cluster that has none.
+pub struct Watched {
+    namespaces: Writer<PartialObjectMeta<Namespace>>,
+    records: Writer<PartialObjectMeta<DeletionRecord>>,
+}
+
+impl Watched {
+    /// A namespace as it is, or that it is gone.
+    pub fn namespace(&mut self, metadata: ObjectMeta, is_there: bool) {
+        tell(&mut self.namespaces, metadata, is_there);
+    }
+
+    pub fn record(&mut self, metadata: ObjectMeta, is_there: bool) {
+        tell(&mut self.records, metadata, is_there);
+    }
+}
+
+fn tell<K>(writer: &mut Writer<PartialObjectMeta<K>>, metadata: ObjectMeta, is_there: bool)
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let object = metadata.into_response_partial();
+    let event = if is_there { watcher::Event::Apply(object) } else { watcher::Event::Delete(object) };
+    writer.apply_watcher_event(&event);
 }
 
 /// What a connection that hangs must not hold up: an error in words after this time.

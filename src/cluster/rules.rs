@@ -31,12 +31,13 @@ pub struct RulesInForce {
 
 pub struct Loaded {
     pub rules: Rules,
-    at: Instant,
+    /// Absent where they were given, and are what they are.
+    at: Option<Instant>,
 }
 
 impl Loaded {
     pub fn age(&self) -> Duration {
-        self.at.elapsed()
+        self.at.map_or(Duration::ZERO, |at| at.elapsed())
     }
 }
 
@@ -63,6 +64,11 @@ impl RulesInForce {
         Self { current: ArcSwapOption::empty(), loads: watch::Sender::new(0), news: Notify::new() }
     }
 
+    /// Takes these for the rules in force, until others are given.
+    pub fn give(&self, rules: Rules) {
+        self.current.store(Some(Arc::new(Loaded { rules, at: None })));
+    }
+
     /// Reads the rules now and whenever the doorbell rings, until the process ends.
     pub async fn follow(&self, client: Client, doorbell: Doorbell, own_namespace: String) {
         let mut listener = doorbell.listen();
@@ -79,7 +85,7 @@ impl RulesInForce {
                     if self.current.load().is_none() {
                         info!(rules = rules.rules.len(), teams = rules.teams.len(), "rules and teams are read");
                     }
-                    self.current.store(Some(Arc::new(Loaded { rules, at })));
+                    self.current.store(Some(Arc::new(Loaded { rules, at: Some(at) })));
                     self.loads.send_modify(|loads| *loads += 1);
                 }
                 Err(error) => {
@@ -93,17 +99,20 @@ impl RulesInForce {
 
     pub fn current(&self) -> Result<Arc<Loaded>, NotLoaded> {
         let loaded = self.current.load_full().ok_or(NotLoaded::NotYet)?;
-        let age = loaded.at.elapsed();
+        let age = loaded.age();
         if age > STALE_AFTER { Err(NotLoaded::Stale(age.as_secs())) } else { Ok(loaded) }
     }
 
     /// The rules as they are after this moment, if they can be had within the patience.
     pub async fn renewed(&self, patience: Duration) -> Result<Arc<Loaded>, NotLoaded> {
+        if let Some(given) = self.current.load_full().filter(|loaded| loaded.at.is_none()) {
+            return Ok(given);
+        }
         let asked = Instant::now();
         let mut loads = self.loads.subscribe();
         self.news.notify_one();
         let newer = async {
-            while self.current.load().as_ref().is_none_or(|loaded| loaded.at < asked) {
+            while self.current.load().as_ref().is_none_or(|loaded| loaded.at.is_some_and(|at| at < asked)) {
                 if loads.changed().await.is_err() {
                     break;
                 }
@@ -114,7 +123,8 @@ impl RulesInForce {
     }
 }
 
-async fn load(client: &Client, own_namespace: &str) -> kube::Result<Rules> {
+/// The rules as a cluster has them now.
+pub async fn load(client: &Client, own_namespace: &str) -> kube::Result<Rules> {
     let all = ListParams::default();
     let configurations: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let teams: Api<DeserializeGuard<ApproverTeam>> = Api::all(client.clone());

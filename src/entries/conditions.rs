@@ -77,6 +77,18 @@ pub(super) fn renames() -> String {
         .to_owned()
 }
 
+/// True for a status by which a definition that is served is served no more, though it is not going.
+pub(super) fn closes() -> String {
+    // The list of conditions of a new definition is null.
+    let served = |one: &str| {
+        format!(
+            "(has({one}.status) && has({one}.status.conditions) && {one}.status.conditions != null && \
+             {one}.status.conditions.exists(condition, condition.type == 'Established' && condition.status == 'True'))"
+        )
+    };
+    format!("!has(oldObject.metadata.deletionTimestamp) && {} && !({})", served("oldObject"), served("object"))
+}
+
 /// True for an API of the group, or of what Tagout rests on, that somebody else than the API server would serve; and
 /// for any that the API server has served itself: what Tagout is told about owners and instances would be theirs.
 pub(super) fn redirects(group: &str) -> String {
@@ -104,6 +116,15 @@ pub(super) const NOT_EPHEMERAL: &str = "!(oldObject.kind == 'PersistentVolumeCla
 /// that gives a pod a controller is asked about.
 pub(super) const NOT_A_CONTROLLED_POD: &str = "!(oldObject.kind == 'Pod' && oldObject.apiVersion == 'v1' && \
      oldObject.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false)))";
+
+/// True for everything but a pod that is made with a controller.
+pub(super) const NOT_BORN_CONTROLLED: &str = "!(object.kind == 'Pod' && object.apiVersion == 'v1' && \
+     object.metadata.?ownerReferences.orValue([]).exists(owner, owner.?controller.orValue(false)))";
+
+/// True for everything but what Kubernetes itself puts into every namespace, and puts back.
+pub(super) const NOT_MADE_BY_KUBERNETES: &str = "!(object.kind == 'ConfigMap' && \
+     object.metadata.?name.orValue('') == 'kube-root-ca.crt') && !(object.kind == 'ServiceAccount' && \
+     object.metadata.?name.orValue('') == 'default')";
 
 /// True for everything but a finished Job that has a time to live: it is deleted when that is over. Giving it one is asked
 /// about.

@@ -1,6 +1,7 @@
 //! A rule becomes webhook entries: what the API server evaluates by itself, and what it asks Tagout about. Pure.
 
 mod conditions;
+mod lock;
 mod rule;
 mod selector;
 
@@ -18,14 +19,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 use crate::api::{APPROVAL, GROUP, ProtectionRule, ProtectionRuleSpec, kind_name, kind_parts};
 
 pub use conditions::careless_indexing;
+pub use lock::{LOCKS, Leave, Lock, is_newer, locks, static_lock};
 pub use rule::{Kind, also_asks_about};
 
 /// The chart's configuration: holds what all rules share and owns the configurations of the rules.
 pub const SHARED: &str = "tagout";
 
-/// Raised when the same rule compiles to something else. A lower version leaves a higher one's work alone for a while:
-/// during an upgrade both run.
-pub const COMPILER: u32 = 3;
+/// Raised when the same rule, or the shared entries, compile to something else. A lower version leaves a higher one's
+/// work alone for a while: during an upgrade both run.
+pub const COMPILER: u32 = 4;
+
+/// A ledger of no rule, by which it is tried whether deletions are refused.
+pub const CANARY: &str = "canary.tagout.dev";
 
 /// On a rule's configuration: the rule that is in force, as it was accepted.
 const RULE: &str = "tagout.dev/rule";
@@ -39,6 +44,9 @@ const OWNERS: &str = "tagout.dev/owner-kinds";
 
 /// Half of what a kubectl user waits before wondering; the API server's own limit is 30 s.
 const TIMEOUT_SECONDS: i32 = 10;
+
+/// Creations are routine, and wait no longer than this for a Tagout that does not answer.
+const RETURN_TIMEOUT_SECONDS: i32 = 3;
 
 /// Where the API server finds Tagout, and what its entries belong to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,18 +96,25 @@ pub fn compile(rule: &ProtectionRule, owners: &[Kind], place: &Place) -> Validat
         metadata: ObjectMeta {
             name: Some(configuration_name(&name)),
             annotations: Some(annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
-            labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), SHARED.to_owned())])),
-            // Not blockOwnerDeletion: clusters that check it would ask for a right on the owner's finalizers.
-            owner_references: Some(vec![OwnerReference {
-                api_version: "admissionregistration.k8s.io/v1".into(),
-                kind: "ValidatingWebhookConfiguration".into(),
-                name: SHARED.into(),
-                uid: place.owner_uid.clone(),
-                ..OwnerReference::default()
-            }]),
-            ..ObjectMeta::default()
+            ..owned(place)
         },
         webhooks: Some(rule::webhooks(&name, &rule.spec, owners, place)),
+    }
+}
+
+/// What goes when the chart's configuration goes.
+fn owned(place: &Place) -> ObjectMeta {
+    ObjectMeta {
+        labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), SHARED.to_owned())])),
+        // Not blockOwnerDeletion: clusters that check it would ask for a right on the owner's finalizers.
+        owner_references: Some(vec![OwnerReference {
+            api_version: "admissionregistration.k8s.io/v1".into(),
+            kind: "ValidatingWebhookConfiguration".into(),
+            name: SHARED.into(),
+            uid: place.owner_uid.clone(),
+            ..OwnerReference::default()
+        }]),
+        ..ObjectMeta::default()
     }
 }
 
@@ -186,18 +201,26 @@ pub fn shared(place: &Place) -> Vec<ValidatingWebhook> {
                 &["customresourcedefinitions/status".to_owned()],
             )]),
             match_conditions: Some(vec![
-                condition("tagout.dev/renamed", conditions::renames()),
+                condition("tagout.dev/renamed", format!("({}) || ({})", conditions::renames(), conditions::closes())),
                 condition("tagout.dev/own", conditions::of_group(GROUP)),
             ]),
             ..webhook("names.tagout.dev", "/v1/loosen".to_owned(), place)
         },
-        // Only Tagout writes down what was destroyed. Its account can be impersonated, as can an approver's; what was signed
+        // Only Tagout writes down what was destroyed, and counts it. Its account can be impersonated, as can an approver's; what was signed
         // is checked wherever a record is used.
         ValidatingWebhook {
-            rules: Some(vec![rule(&["CREATE", "UPDATE"], &own, &["deletionrecords".to_owned()])]),
+            rules: Some(vec![rule(
+                &["CREATE", "UPDATE", "DELETE"],
+                &own,
+                &["deletionrecords".to_owned(), "ledgers".to_owned()],
+            )]),
             match_conditions: Some(vec![condition(
                 "tagout.dev/others",
-                format!("request.userInfo.username != 'system:serviceaccount:{}:tagout'", place.namespace),
+                format!(
+                    "request.userInfo.username != 'system:serviceaccount:{}:tagout' || (request.operation == 'DELETE' && \
+                     oldObject.metadata.name == '{CANARY}')",
+                    place.namespace
+                ),
             )]),
             ..webhook("records.tagout.dev", "/v1/loosen".to_owned(), place)
         },
@@ -210,7 +233,25 @@ pub fn shared(place: &Place) -> Vec<ValidatingWebhook> {
             match_conditions: Some(vec![condition("tagout.dev/redirected", conditions::redirects(GROUP))]),
             ..webhook("apiservices.tagout.dev", "/v1/loosen".to_owned(), place)
         },
+        // Which rules remember them, their records say.
+        ValidatingWebhook {
+            rules: Some(vec![
+                rule(&["CREATE"], &[String::new()], &["namespaces".to_owned()]),
+                rule(&["CREATE"], &["apiextensions.k8s.io".to_owned()], &["customresourcedefinitions".to_owned()]),
+            ]),
+            namespace_selector: Some(outside(&place.namespace, &LabelSelector::default())),
+            ..returns("returns.tagout.dev", place)
+        },
     ]
+}
+
+/// An entry about what may return: with Tagout away, or slow, nobody is kept from restoring.
+fn returns(name: &str, place: &Place) -> ValidatingWebhook {
+    ValidatingWebhook {
+        failure_policy: Some("Ignore".into()),
+        timeout_seconds: Some(RETURN_TIMEOUT_SECONDS),
+        ..webhook(name, "/v1/returns".to_owned(), place)
+    }
 }
 
 /// The configuration to be tried, never kept: the rule's conditions as its author wrote them, so that the

@@ -4,7 +4,7 @@ use k8s_openapi::api::admissionregistration::v1::{MatchCondition, RuleWithOperat
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::selector::selects;
-use super::{Place, as_stored, conditions, outside, rule, webhook};
+use super::{Place, as_stored, conditions, outside, returns, rule, webhook};
 use crate::actions::{self, discard_data, finalize, scale_to_zero, unprotect};
 use crate::api::{Action, Mode, ProtectionRuleSpec, RuleFailurePolicy};
 
@@ -44,6 +44,7 @@ pub(super) fn webhooks(
     all.extend(rule.definitions());
     all.extend(rule.volumes());
     all.extend(rule.owners(owners));
+    all.extend(rule.returns(owners));
     all
 }
 
@@ -61,6 +62,7 @@ pub fn also_asks_about(spec: &ProtectionRuleSpec, owners: &[Kind]) -> Vec<String
     say(rule.replica_sets().is_some(), "ReplicaSets of its Deployments");
     say(!rule.definitions().is_empty(), "definitions of its kinds");
     say(!rule.volumes().is_empty(), "volumes of its claims");
+    say(rule.returns(owners).is_some(), "creation of its kinds");
     for owner in owners {
         say(
             guards(Action::Delete),
@@ -153,7 +155,40 @@ impl Rule<'_> {
         if self.names("", "pods") && self.spec.owned != crate::api::Owned::Include {
             only.push(own("not-controlled", conditions::NOT_A_CONTROLLED_POD.to_owned()));
         }
-        self.guards(Action::Delete).then(|| self.entry("delete", self.spec.resources.iter().map(named).collect(), only))
+        let entry = || self.entry("delete", self.spec.resources.iter().map(named).collect(), only);
+        match (self.guards(Action::Delete), self.guards(Action::Recreate)) {
+            (true, _) => Some(entry()),
+            // What is only remembered is refused by nobody.
+            (false, true) => Some(ValidatingWebhook { failure_policy: Some("Ignore".into()), ..entry() }),
+            (false, false) => None,
+        }
+    }
+
+    /// What may be a return of something that was destroyed. By which labels that was chosen does not matter now: another
+    /// label is no escape.
+    fn returns(&self, owners: &[Kind]) -> Option<ValidatingWebhook> {
+        let Self { name, spec, place } = self;
+        let creations = |groups: &[String], resources: &[String]| rule(&["CREATE"], groups, resources);
+        let mut rules: Vec<_> = spec.resources.iter().map(|one| creations(&one.api_groups, &one.resources)).collect();
+        let kinds = owners.iter();
+        rules.extend(
+            kinds.map(|kind| creations(std::slice::from_ref(&kind.group), std::slice::from_ref(&kind.resource))),
+        );
+        let mut only = vec![own("not-made-by-kubernetes", conditions::NOT_MADE_BY_KUBERNETES.to_owned())];
+        if self.names("", "pods") && spec.owned != crate::api::Owned::Include {
+            only.push(own("not-controlled", conditions::NOT_BORN_CONTROLLED.to_owned()));
+        }
+        // A name is the same for whatever returns under it; an annotation is not.
+        let by_name: Vec<_> = spec.except.iter().filter(|one| one.annotation.is_none()).cloned().collect();
+        if !by_name.is_empty() {
+            only.push(own("except", conditions::not_excepted_now(&by_name)));
+        }
+        self.guards(Action::Recreate).then(|| ValidatingWebhook {
+            rules: Some(rules),
+            namespace_selector: Some(outside(&place.namespace, &spec.namespace_selector)),
+            match_conditions: Some(only),
+            ..returns(&format!("return.{name}.tagout.dev"), place)
+        })
     }
 
     /// Claims that would look like those of pods' ephemeral volumes, which no rule keeps.

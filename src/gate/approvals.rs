@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Gate, Unanswered, convert};
 use crate::api::{GROUP, Statement, StatementError, json_fault, printable};
 use crate::guard::{Epoch, Place, Presenting, PresentingError, check_presented};
-use crate::review::{self, Answer, Cause, Denied, Malformed, Object, Operation, RawRequest};
+use crate::review::{self, Answer, Cause, Denial, Denied, Malformed, Object, Operation, RawRequest};
 use crate::telemetry::Presented;
 
 impl Gate {
@@ -30,7 +29,7 @@ impl Gate {
                 let field_manager = review.options.as_ref().map_or("", |options| &options.field_manager);
                 let requester = convert::requester(&review.user_info);
                 let write = Presenting { subject: subject.clone(), place, field_manager, requester };
-                let now = Timestamp::now();
+                let now = self.cluster.clock.here();
                 // Who is in a team is checked now and, for groups, never again.
                 let unsigned = write.needs_epoch(now);
                 let (loaded, epoch) = if unsigned {
@@ -55,6 +54,7 @@ impl Gate {
         let answer = Answer {
             uid: &review.uid,
             denied: refused.map(|reason| Denied {
+                kind: Denial::Forbidden,
                 message: format!(
                     "tagout: this approval of {} {:?} is not accepted: {reason}",
                     subject.kind(),

@@ -1,12 +1,10 @@
 //! Claims that would look like those of pods' ephemeral volumes, which no rule keeps.
 
-use std::collections::BTreeMap;
-
 use super::{Gate, Unanswered, convert};
 use crate::api::printable;
 use crate::guard::{Rule, Verdict, becomes_ephemeral};
-use crate::review::{Answer, Cause, Denied, OWNERS, Object, RawRequest};
-use crate::telemetry::Decided;
+use crate::review::{Answer, Cause, Denial, Denied, OWNERS, Object, RawRequest};
+use crate::telemetry::Unweighed;
 
 const REASON: &str =
     "with a pod as its controller the garbage collector would delete this claim. Leave ownerReferences as they are";
@@ -22,29 +20,24 @@ impl Gate {
         new: &Object,
     ) -> Result<Option<Vec<u8>>, Unanswered> {
         let subject = convert::subject(&review.resource, &new.metadata)?;
-        let (before, after) = (convert::owners(&old.metadata), convert::owners(&new.metadata));
+        let (before, after) =
+            (convert::owners(&old.metadata.owner_references), convert::owners(&new.metadata.owner_references));
         // Of a long list only the beginning is known, and the API server has seen a pod somewhere in it.
         let becomes = after.len() > OWNERS || becomes_ephemeral(&subject, &before, &after);
         if !becomes {
             return Ok(None);
         }
         let verdict = Verdict::from(rule.mode);
-        Decided {
-            request: String::new(),
-            rule: &rule.name,
-            resource_label: super::label(&[rule], &subject),
+        let unweighed = Unweighed {
+            rule: Some(rule),
             action: "Reparent",
-            kind: subject.kind(),
-            namespace: &subject.namespace,
-            name: &subject.name,
-            uid: &subject.uid,
+            subject: &subject,
             requester: &review.user_info.username,
             verdict,
-            because: "a pod would control the claim".to_owned(),
-            broke_glass: &[],
+            because: "a pod would control the claim",
             dry_run: review.dry_run,
-        }
-        .emit(&self.telemetry);
+        };
+        unweighed.emit(&self.telemetry);
         let what = printable(&format!("{} {:?} (rule {}): {REASON}", subject.kind(), subject.name, rule.name));
         let answer = Answer {
             uid: &review.uid,
@@ -53,6 +46,7 @@ impl Gate {
                 .into_iter()
                 .collect(),
             denied: (verdict == Verdict::Deny).then(|| Denied {
+                kind: Denial::Forbidden,
                 message: format!("tagout: denied update of {what}"),
                 group: &review.resource.group,
                 resource: &review.resource.resource,
@@ -60,7 +54,7 @@ impl Gate {
                 object_uid: &subject.uid,
                 causes: vec![Cause { reason: "WouldBeCollected", message: REASON.to_owned() }],
             }),
-            audit: BTreeMap::from([("verdict", verdict.as_str().to_owned())]),
+            audit: unweighed.audit(),
         };
         Ok(Some(answer.to_json()))
     }

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::api::{APPROVAL, Action};
 use crate::guard::{Owner, Reach, Request, Requester, Subject};
-use crate::review::{Malformed, Metadata, Object, RawRequest, Resource, UserInfo};
+use crate::review::{Malformed, Metadata, Object, OwnerReference, RawRequest, Resource, UserInfo};
 
 /// Name, namespace and UID are the object's own: in a collection's deletion the request has none, and a Namespace's
 /// request names itself as its namespace.
@@ -22,7 +22,7 @@ pub(super) fn request<'a>(
     Ok(Request {
         action,
         subject: subject(&review.resource, metadata)?,
-        owners: owners(metadata),
+        owners: owners(&metadata.owner_references),
         terminating: metadata.deletion_timestamp.is_some(),
         change: None,
         requester: requester(&review.user_info),
@@ -47,8 +47,8 @@ pub(super) fn owned(subject: &Subject) -> Subject<'static> {
     }
 }
 
-pub(super) fn owners(metadata: &Metadata) -> Vec<Owner> {
-    let owners = metadata.owner_references.iter().map(|owner| Owner {
+pub(super) fn owners(references: &[OwnerReference]) -> Vec<Owner> {
+    let owners = references.iter().map(|owner| Owner {
         api_version: owner.api_version.clone(),
         kind: owner.kind.clone(),
         name: owner.name.clone(),

@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
+use tracing::{Instrument, info_span};
 
+use super::places::Counted;
 use super::{Gate, Outcome, Unanswered, convert};
-use crate::api::{Action, Mode, kind_name};
+use crate::api::{Action, kind_name};
 use crate::cluster::{LeftWithout, Named};
 use crate::guard::{
-    Because, Called, Decision, Facts, Needs, NoDecision, Radius, Reach, Request, Rules, Subject, decide, needs,
+    Because, Called, Decision, Facts, Needs, NoDecision, Radius, Reach, Request, Rules, Subject, Verdict, decide,
+    needs, remembering,
 };
 use crate::review::{Malformed, Object, RawRequest};
 
-/// What is left of the API server's patience for answering, when what goes along has been looked up.
+/// What is left of the API server's patience for counting and writing down, when what goes along has been looked up, and
+/// for answering.
+const TO_COUNT: Duration = Duration::from_secs(1);
 const TO_ANSWER: Duration = Duration::from_secs(1);
 
 impl Gate {
@@ -61,28 +65,29 @@ impl Gate {
         review: &RawRequest<'_>,
     ) -> Result<Decision<'r>, Unanswered> {
         let first = Facts { namespace: self.cluster.cached_namespace(&needs.namespace), ..Facts::default() };
-        let mut facts = self.live_facts(request, needs, first).await;
-        let mut before = decide(request, needs, rules, &facts, Timestamp::now());
+        let mut facts = self.live_facts(request, needs, first).instrument(info_span!("facts")).await;
+        let mut before = decide(request, needs, rules, &facts, self.cluster.clock.here());
         if before.because == Because::Unapproved && !request.owners.is_empty() {
             drop(before);
             let _place = self.looking.acquire().await;
             facts.records = self.cluster.records(request).await;
-            before = decide(request, needs, rules, &facts, Timestamp::now());
+            before = decide(request, needs, rules, &facts, self.cluster.clock.here());
         }
         // What follows from something that was let go carries nothing of its own; neither does what its controller makes
         // anew.
         let by_itself = matches!(called, Called::By(_)) && request.subject.is_follower();
-        let follows = by_itself && before.because == Because::NotCovered;
+        let forgotten = || remembering(request, called, rules, &facts, &before).is_empty();
+        let follows = by_itself && before.because == Because::NotCovered && forgotten();
         if follows || matches!(before.because, Because::Approved(_) | Because::NamespaceTerminating) {
             return Ok(before);
         }
         drop(before);
-        let budget = deadline.saturating_duration_since(Instant::now()).saturating_sub(TO_ANSWER);
+        let budget = deadline.saturating_duration_since(Instant::now()).saturating_sub(TO_COUNT + TO_ANSWER);
         // What a volume carries is its own data.
         let radius = if is_volume(&request.subject) {
             Radius::default()
         } else {
-            self.cluster.radius(&request.subject, budget).await
+            self.cluster.radius(&request.subject, budget).instrument(info_span!("radius")).await
         };
         facts.namespaces = self.cluster.labels_of(radius.namespaces());
         // What is known live is not left to a cache.
@@ -92,17 +97,19 @@ impl Gate {
             facts.namespaces.insert(request.subject.namespace.to_string(), home.labels.clone());
         }
         facts.radius = Some(radius);
-        let decision = decide(request, needs, rules, &facts, Timestamp::now());
-        let refuses = decision.rules.iter().any(|rule| rule.mode == Mode::Enforce);
-        if !matches!(decision.because, Because::Approved(_)) || !refuses || review.dry_run {
+        let decision = decide(request, needs, rules, &facts, self.cluster.clock.here());
+        let counts = decision.because == Because::ToBeCounted;
+        let remembers = !review.dry_run && is_remembered(request, called, rules, &facts, &decision);
+        if !counts && !remembers {
             return Ok(decision);
         }
         drop(decision);
-        self.written_down(called, request, rules, facts, review).await
+        let deadline = deadline.checked_sub(TO_ANSWER).unwrap_or(deadline);
+        Box::pin(self.written_down(called, request, rules, facts, review, deadline)).await
     }
 
-    /// Writes down what is let pass, by what stands in the cluster and not by what the review says of it: what a record
-    /// quotes counts later.
+    /// Counts and writes down what is let pass, by what stands in the cluster and not by what the review says of it: what a
+    /// record quotes counts later.
     async fn written_down<'r>(
         &self,
         called: Called<'_>,
@@ -110,33 +117,46 @@ impl Gate {
         rules: &'r Rules,
         mut facts: Facts,
         review: &RawRequest<'_>,
+        deadline: Instant,
     ) -> Result<Decision<'r>, Unanswered> {
+        let trial = review.dry_run;
         let live = self.cluster.find(named(review), &request.subject.namespace, &request.subject.name).await;
         let failed = match live {
             Ok(Some(found)) if found.subject.uid == request.subject.uid => {
-                let request =
-                    Request { subject: found.subject.clone(), owners: found.owners.clone(), ..request.clone() };
+                // What is going already takes no place, whatever the review says of it.
+                let terminating = found.terminating;
+                let (subject, owners) = (found.subject.clone(), found.owners.clone());
+                let request = Request { subject, owners, terminating, ..request.clone() };
                 let needs = needs(&request, called, rules)?;
-                let decision = decide(&request, &needs, rules, &facts, Timestamp::now());
-                if !matches!(decision.because, Because::Approved(_)) {
+                let counted = Counted { api_version: Ok(&found.api_version), trial, deadline };
+                let decision = self.with_places(&request, &needs, rules, &mut facts, counted).await;
+                if trial || !is_remembered(&request, called, rules, &facts, &decision) {
                     return Ok(decision);
                 }
-                match self.cluster.write_record(&found, request.requester.name, &decision).await {
+                let remembering = remembering(&request, called, rules, &facts, &decision);
+                let (requester, radius) = (request.requester.name, facts.radius.as_ref());
+                match self.cluster.write_record(&found, requester, &decision, &remembering, radius).await {
                     Ok(()) => return Ok(decision),
-                    Err(error) => format!("it could not be written down ({error}); try again"),
+                    Err(reason) if !decision.broke_glass.is_empty() => {
+                        self.failed("unrecorded", &format!("an emergency is not written down: {reason}"));
+                        return Ok(decision);
+                    }
+                    Err(reason) => format!("it could not be written down ({reason}); try again"),
                 }
             }
             // It went in the meantime; the API server will say so.
             Ok(_) => "the object is not there any more".to_owned(),
             // Nothing is written down, and nothing follows from it.
             Err(unreadable) if unreadable.forbidden => {
-                return Ok(decide(request, &needs(request, called, rules)?, rules, &facts, Timestamp::now()));
+                let needs = needs(request, called, rules)?;
+                let counted = Counted { api_version: Err(&unreadable.reason), trial, deadline };
+                return Ok(self.with_places(request, &needs, rules, &mut facts, counted).await);
             }
             Err(unreadable) => unreadable.reason,
         };
         facts.unknown.push(failed);
         facts.radius = None;
-        Ok(decide(request, &needs(request, called, rules)?, rules, &facts, Timestamp::now()))
+        Ok(decide(request, &needs(request, called, rules)?, rules, &facts, self.cluster.clock.here()))
     }
 
     /// A ReplicaSet with pods, whose Deployment would not make it anew: then the Deployment is left without.
@@ -173,6 +193,7 @@ impl Gate {
         called: Called<'_>,
         review: &RawRequest<'_>,
         rules: &Rules,
+        deadline: Instant,
     ) -> Result<Outcome, Unanswered> {
         if (&*review.resource.resource, &*review.sub_resource) != ("pods", "eviction") {
             return Err(Malformed::OtherOperation("DELETE, UPDATE and eviction").into());
@@ -194,7 +215,15 @@ impl Gate {
             what: None,
         };
         let needs = needs(&request, called, rules)?;
-        let decision = self.decided(&request, &needs, rules, Facts::default()).await;
+        let mut facts = Facts::default();
+        let decision = decide(&request, &needs, rules, &facts, self.cluster.clock.here());
+        if matches!(decision.because, Because::Unapproved | Because::ToBeCounted) {
+            drop(decision);
+            facts = self.live_facts(&request, &needs, facts).await;
+        }
+        let deadline = deadline.checked_sub(TO_ANSWER).unwrap_or(deadline);
+        let counted = Counted { api_version: Ok(&pod.api_version), trial: review.dry_run, deadline };
+        let decision = Box::pin(self.with_places(&request, &needs, rules, &mut facts, counted)).await;
         self.finish(called, review, &request, decision).await
     }
 
@@ -205,10 +234,25 @@ impl Gate {
         request: &Request<'_>,
         decision: Decision<'_>,
     ) -> Result<Outcome, Unanswered> {
-        self.announce(called.rule(), review, request, &decision).await;
-        let approved = matches!(decision.because, Because::Approved(_));
-        Ok(Outcome { answer: super::answer(&review.uid, &review.resource, request, &decision).to_json(), approved })
+        let rule = match called {
+            Called::Shared => decision.rules.first().map_or("", |rule| &rule.name),
+            _ => called.rule(),
+        };
+        let audit = self.announce(rule, review, request, &decision).await;
+        let approved = matches!(decision.because, Because::Approved(_) | Because::WithinAllowance | Because::Tolerated);
+        let answer = super::answer(&review.uid, &review.resource, request, &decision, audit).to_json();
+        Ok(Outcome { answer, approved })
     }
+}
+
+/// Whether a deletion is let pass that somebody may ask about later. What follows from another quotes nobody.
+fn is_remembered(request: &Request, called: Called, rules: &Rules, facts: &Facts, decision: &Decision) -> bool {
+    let by_itself = match &decision.because {
+        Because::AlreadyTerminating | Because::NamespaceTerminating | Because::Empty => false,
+        Because::Approved(_) => !decision.counted.is_empty(),
+        _ => true,
+    };
+    by_itself && decision.verdict != Verdict::Deny && !remembering(request, called, rules, facts, decision).is_empty()
 }
 
 pub(super) fn named<'a>(review: &'a RawRequest) -> Named<'a> {

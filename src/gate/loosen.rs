@@ -1,9 +1,7 @@
 //! Changes of rules, teams and Tagout's own definitions.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
-use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionSpec,
 };
@@ -12,12 +10,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::{Gate, NEWS, Unanswered, answer, convert, decided};
+use super::{Gate, NEWS, Unanswered, allowed, answer, convert};
 use crate::api::{APPROVAL, Action, NEW_UID, Statement, crds, printable, read_statements};
 use crate::cluster::NotLoaded;
-use crate::guard::{Because, Candidate, Change, Changed, Facts, Needs, Reach, Request, Rule, Verdict, Weighed, weigh};
-use crate::review::{self, Answer, Cause, Denied, Malformed, Object, Operation, RawRequest};
-use crate::telemetry::Decided;
+use crate::guard::{
+    Because, Candidate, Change, Changed, Facts, Freezes, Needs, Reach, Request, Rule, Verdict, Weighed, weigh,
+};
+use crate::review::{self, Answer, Cause, Denial, Denied, Malformed, Object, Operation, RawRequest};
+use crate::telemetry::Unweighed;
 
 impl Gate {
     pub(super) async fn decide_loosen(&self, body: &[u8]) -> Result<Vec<u8>, Unanswered> {
@@ -26,6 +26,10 @@ impl Gate {
             return self.refuse_redirection(&review, reason);
         }
         let changed = changed(&review)?;
+        // Free whatever the rules say. Without the definition of teams these cannot be read, and it could never come again.
+        if matches!(changed, Changed::Definition { is_own: true, .. }) {
+            return Ok(allowed(&review).to_json());
+        }
         let old = review.old_object.map(convert::object).transpose()?;
         let new = review.object.map(convert::object).transpose()?;
         // What is in force is asked anew: between two readings a rule may have been tightened.
@@ -37,10 +41,10 @@ impl Gate {
         let rules = &loaded.rules;
         let mut request = request(&review, old.as_ref(), new.as_ref())?;
         let Weighed { refused, loosened, needed, not_in_force, new_spec } =
-            weigh(&changed, &request.subject.name, rules, Timestamp::now());
+            weigh(&changed, &request.subject.name, rules, self.cluster.clock.here());
         let of_the_rules = needed.iter().filter_map(|name| rules.rules.get(name)?.as_ref().ok());
         let asked: Vec<&Rule> = of_the_rules.chain(not_in_force.as_deref()).collect();
-        if let Some(reason) = refused {
+        if let Some(reason) = refused.or_else(|| senseless(&changed)) {
             if self.is_removed().await {
                 return Ok(allowed(&review).to_json());
             }
@@ -61,9 +65,13 @@ impl Gate {
             decision.verdict = Verdict::Allow;
             decision.because = Because::NotCovered;
         }
+        if decision.verdict == Verdict::Deny && self.is_an_upgrade(&changed, &review).await {
+            decision.verdict = Verdict::Allow;
+            decision.because = Because::NotCovered;
+        }
         let called = needs.candidates.first().map_or("", |candidate| &candidate.rule.name);
-        self.announce(called, &review, &request, &decision).await;
-        Ok(answer(&review.uid, &review.resource, &request, &decision).to_json())
+        let audit = self.announce(called, &review, &request, &decision).await;
+        Ok(answer(&review.uid, &review.resource, &request, &decision, audit).to_json())
     }
 
     /// Nobody needs it, and it would have the API server show somebody else's rules, teams or approvals.
@@ -75,13 +83,34 @@ impl Gate {
         Ok(refusal(review, &request, reason).to_json())
     }
 
+    /// Whether whoever upgrades Tagout writes the definitions of another version. Deleting one would take all rules along,
+    /// and converting would have somebody else say what they are.
+    async fn is_an_upgrade(&self, changed: &Changed, review: &RawRequest<'_>) -> bool {
+        let Changed::Definition { new: Some(spec), .. } = changed else { return false };
+        let converts = spec.pointer("/conversion/strategy").is_some_and(|strategy| strategy != "None");
+        if converts {
+            return false;
+        }
+        let _place = self.looking.acquire().await;
+        self.cluster.is_unlocked_for(&review.user_info.username).await
+    }
+
     async fn is_removed(&self) -> bool {
         let _place = self.looking.acquire().await;
         self.cluster.is_removed().await
     }
 
     fn refused_change(&self, review: &RawRequest, request: &Request, reason: &str) {
-        Decided { because: reason.to_owned(), ..decided(request, Verdict::Deny, review.dry_run) }.emit(&self.telemetry);
+        Unweighed {
+            rule: None,
+            action: request.action.as_str(),
+            subject: &request.subject,
+            requester: request.requester.name,
+            verdict: Verdict::Deny,
+            because: reason,
+            dry_run: review.dry_run,
+        }
+        .emit(&self.telemetry);
     }
 }
 
@@ -91,8 +120,9 @@ fn redirected(review: &RawRequest) -> Option<&'static str> {
     match (&*review.resource.resource, &*review.sub_resource) {
         ("apiservices", _) => Some("an API that Tagout rests on is served by the API server itself and nobody else"),
         ("deletionrecords", _) => Some("what was destroyed, Tagout itself writes down and nobody else"),
+        ("ledgers", _) => Some("what is let pass, Tagout itself counts and nobody else"),
         ("customresourcedefinitions", "status") => {
-            Some("the names under which Tagout's kinds are served stay as they are")
+            Some("that Tagout's kinds are served, and under which names, stays as it is")
         }
         _ => None,
     }
@@ -136,6 +166,12 @@ fn proposed(new: &Object) -> Vec<Statement> {
     let mut statements = presented.map(read_statements).unwrap_or_default().readable;
     statements.retain(|statement| statement.signature.is_some());
     statements
+}
+
+/// Why a rule cannot be meant as it is written, where the API server cannot tell.
+fn senseless(changed: &Changed) -> Option<String> {
+    let Changed::Rule { new: Some(spec), .. } = changed else { return None };
+    Freezes::read(&spec.freeze).err()
 }
 
 fn changed(review: &RawRequest) -> Result<Changed, Malformed> {
@@ -212,16 +248,13 @@ fn plain(mut spec: CustomResourceDefinitionSpec) -> CustomResourceDefinitionSpec
     spec
 }
 
-fn allowed<'a>(review: &'a RawRequest) -> Answer<'a> {
-    Answer { uid: &review.uid, denied: None, warnings: Vec::new(), audit: BTreeMap::new() }
-}
-
 /// A change that nobody can make, whoever approves.
 fn refusal<'a>(review: &'a RawRequest, request: &'a Request, reason: &str) -> Answer<'a> {
     let subject = &request.subject;
     let reason = printable(reason);
     Answer {
         denied: Some(Denied {
+            kind: Denial::Forbidden,
             message: format!("tagout: this change of {} {:?} is not accepted: {reason}", subject.kind(), subject.name),
             group: &review.resource.group,
             resource: &review.resource.resource,

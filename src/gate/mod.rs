@@ -5,39 +5,42 @@ mod claims;
 mod convert;
 mod deletions;
 mod loosen;
+mod places;
+mod returns;
 mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tracing::{Instrument, Span, field, info_span};
 
-use crate::api::{Mode, RuleFailurePolicy, Statement, printable};
-use crate::cluster::{Announced, Announcement, Announcer, Cluster, LiveNamespace, Loaded, NotLoaded};
+use crate::api::{Action, Mode, RuleFailurePolicy, Statement, printable};
+use crate::cluster::{Cluster, LiveNamespace, Loaded, NotLoaded};
 use crate::guard::{
-    Because, Beside, Decision, Facts, NamespaceFact, Needs, NoDecision, Request, Rule, Rules, Subject, Verdict, decide,
-    denial, request_id, warning,
+    Because, Beside, Decision, Facts, NamespaceFact, Needs, NoDecision, Request, Rule, Rules, Verdict, Why, decide,
+    denial, warning,
 };
-use crate::review::{self, Answer, Cause, Denied, Malformed, Operation, RawRequest, Resource};
+use crate::review::{self, Answer, Cause, Denial, Denied, Gist, Malformed, Operation, RawRequest, Resource};
 use crate::telemetry::{Decided, Failed, Telemetry};
 
 pub use crate::guard::Called;
 
 pub struct Gate {
     cluster: Arc<Cluster>,
-    announcer: Announcer,
     looking: Semaphore,
+    returning: Semaphore,
     telemetry: Arc<Telemetry>,
 }
 
 /// What has become of a request.
 struct Outcome {
     answer: Vec<u8>,
-    /// Whether people's approval let it pass.
+    /// Whether it passes by what rules and teams say of people and budgets.
     approved: bool,
 }
 
@@ -66,23 +69,29 @@ const TO_REFUSE: Duration = Duration::from_millis(200);
 const FRESH: Duration = Duration::from_secs(5);
 
 impl Gate {
-    pub fn new(cluster: Arc<Cluster>, announcer: Announcer, telemetry: Arc<Telemetry>) -> Self {
-        Self { cluster, announcer, looking: Semaphore::new(LOOKING), telemetry }
+    pub fn new(cluster: Arc<Cluster>, telemetry: Arc<Telemetry>) -> Self {
+        let [looking, returning] = [LOOKING, LOOKING].map(Semaphore::new);
+        Self { cluster, looking, returning, telemetry }
     }
 
     /// A call of the entry of a rule.
     pub async fn rule(&self, called: Called<'_>, body: &[u8], deadline: Instant) -> Result<Vec<u8>, Unanswered> {
-        self.counted(Box::pin(self.decide_rule(called, body, deadline)).await)
+        self.counted(Box::pin(self.decide_rule(called, body, deadline)).instrument(span("rule")).await)
+    }
+
+    /// A call of an entry that sees what may be a return of what was destroyed.
+    pub async fn returns(&self, body: &[u8], deadline: Instant) -> Result<Vec<u8>, Unanswered> {
+        self.counted(Box::pin(self.decide_return(body, deadline)).instrument(span("returns")).await)
     }
 
     /// A call of the entry that sees approvals being written.
     pub async fn approvals(&self, body: &[u8]) -> Result<Vec<u8>, Unanswered> {
-        self.counted(self.decide_approvals(body).await)
+        self.counted(self.decide_approvals(body).instrument(span("approvals")).await)
     }
 
     /// A call of the entry that sees rules, teams and definitions being changed.
     pub async fn loosen(&self, body: &[u8]) -> Result<Vec<u8>, Unanswered> {
-        self.counted(self.decide_loosen(body).await)
+        self.counted(self.decide_loosen(body).instrument(span("loosen")).await)
     }
 
     fn counted(&self, outcome: Result<Vec<u8>, Unanswered>) -> Result<Vec<u8>, Unanswered> {
@@ -103,28 +112,32 @@ impl Gate {
     }
 
     async fn decide_rule(&self, called: Called<'_>, body: &[u8], deadline: Instant) -> Result<Vec<u8>, Unanswered> {
-        let review: RawRequest = review::read(body)?;
         let mut loaded = self.cluster.rules.current()?;
         if matches!(loaded.rules.called(called.rule()), Err(NoDecision::UnknownRule(_))) {
             loaded = self.cluster.rules.renewed(NEWS).await?;
         }
-        let in_time = deadline.checked_sub(TO_REFUSE).unwrap_or(deadline);
-        let decided = tokio::time::timeout_at(in_time, self.decide_by(called, &review, loaded.clone(), deadline)).await;
-        let undecided = match decided {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(Unanswered::Malformed(malformed))) => return Err(malformed.into()),
-            Ok(Err(undecided)) => undecided,
-            Err(_) => NoDecision::TooLate.into(),
+        let (operation, undecided) = match review::read::<&RawValue>(body) {
+            Ok(review) => {
+                let in_time = deadline.checked_sub(TO_REFUSE).unwrap_or(deadline);
+                let deciding = self.decide_by(called, &review, loaded.clone(), deadline);
+                match tokio::time::timeout_at(in_time, deciding).await {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(undecided)) => (Some(review.operation), undecided),
+                    Err(_) => (Some(review.operation), NoDecision::TooLate.into()),
+                }
+            }
+            Err(malformed) => (None, malformed.into()),
         };
-        // The entry may be one that lets pass what gets no answer: that is for when Tagout is away, and it is not.
+        // The entry may be one that lets pass what gets no answer: that is for when Tagout is away, and it is not. What
+        // cannot be read may have been made so.
         let rule = loaded.rules.called(called.rule());
-        let refuses =
-            rule.is_ok_and(|rule| rule.mode == Mode::Enforce && rule.spec.failure_policy == RuleFailurePolicy::Fail);
-        if !refuses {
-            return Err(undecided);
-        }
+        // What a rule only remembers it refuses in no case.
+        let guards = |rule: &Rule| operation != Some(Operation::Delete) || rule.actions.contains(&Action::Delete);
+        let fails_closed = |rule: &Rule| rule.spec.failure_policy == RuleFailurePolicy::Fail && guards(rule);
+        let refuses = rule.is_ok_and(|rule| rule.mode == Mode::Enforce && fails_closed(rule));
+        let Some(gist) = review::gist(body).filter(|_| refuses) else { return Err(undecided) };
         self.failed("undecided", &undecided.to_string());
-        Ok(cannot_be_decided(&review, &undecided).to_json())
+        Ok(cannot_be_decided(&gist, &undecided).to_json())
     }
 
     async fn decide_by(
@@ -139,7 +152,7 @@ impl Gate {
             let outcome = match review.operation {
                 Operation::Delete => self.deletion(called, review, &loaded.rules, deadline).await?,
                 Operation::Update => self.update(called, review, &loaded.rules).await?,
-                Operation::Create => self.eviction(called, review, &loaded.rules).await?,
+                Operation::Create => self.eviction(called, review, &loaded.rules, deadline).await?,
                 Operation::Connect => return Err(Malformed::OtherOperation("DELETE, UPDATE and eviction").into()),
             };
             // A person or a key may have left a team, or an approval been revoked: what lets pass is known for certain.
@@ -165,12 +178,12 @@ impl Gate {
         rules: &'r Rules,
         cached: Facts,
     ) -> Decision<'r> {
-        let decision = decide(request, needs, rules, &cached, Timestamp::now());
+        let decision = decide(request, needs, rules, &cached, self.cluster.clock.here());
         if decision.because != Because::Unapproved {
             return decision;
         }
-        let facts = self.live_facts(request, needs, cached).await;
-        decide(request, needs, rules, &facts, Timestamp::now())
+        let facts = self.live_facts(request, needs, cached).instrument(info_span!("facts")).await;
+        decide(request, needs, rules, &facts, self.cluster.clock.here())
     }
 
     async fn live_facts(&self, request: &Request<'_>, needs: &Needs<'_>, cached: Facts) -> Facts {
@@ -207,116 +220,36 @@ impl Gate {
         Facts { namespace, owners, contents, beside, proposed: cached.proposed, epoch, unknown, ..Facts::default() }
     }
 
+    /// Tells everybody, and says what is to stand in the audit log.
     async fn announce<O>(
         &self,
         called: &str,
         review: &review::Request<'_, O>,
         request: &Request<'_>,
         decision: &Decision<'_>,
-    ) {
-        let subject = &request.subject;
-        Decided {
-            request: request_id(request),
-            rule: called,
-            resource_label: label(&decision.rules, subject),
-            because: reason(&decision.because),
-            broke_glass: &decision.broke_glass,
-            ..decided(request, decision.verdict, review.dry_run)
-        }
-        .emit(&self.telemetry);
-        if let Some((reason, note)) = worth_an_event(request, decision).filter(|_| !review.dry_run) {
-            let resource = &review.resource;
-            let object = Announced {
-                group: subject.group.to_string(),
-                version: resource.version.to_string(),
-                kind: kind_of(subject, &review.kind.kind),
-                plural: subject.resource.to_string(),
-                namespace: subject.namespace.to_string(),
-                name: subject.name.to_string(),
-                uid: subject.uid.to_string(),
-            };
-            // What passes is gone a moment later.
-            let seen = decision.verdict == Verdict::Allow;
-            if seen && !self.announcer.stands(&object).await {
-                return;
-            }
-            self.announcer.announce(Announcement { object, reason, action: request.action.as_str(), note, seen });
-        }
+    ) -> BTreeMap<&'static str, String> {
+        let (version, kind, dry_run) = (&review.resource.version, &review.kind.kind, review.dry_run);
+        let decided = Decided { called, request, decision, version, kind, dry_run };
+        decided.emit(&self.telemetry).await;
+        decided.audit()
     }
 }
 
-/// What is asked of a `Scale` or of a ReplicaSet is decided of what it belongs to.
-fn kind_of(subject: &Subject, kind: &str) -> String {
-    match &*subject.resource {
-        "deployments" => "Deployment",
-        "statefulsets" => "StatefulSet",
-        "pods" => "Pod",
-        _ => kind,
-    }
-    .to_owned()
+/// Of one review. What it is about is recorded when it is decided.
+fn span(entry: &'static str) -> Span {
+    info_span!("review", entry, rule = field::Empty, action = field::Empty, verdict = field::Empty)
 }
 
-/// What is to be told of every decision; by which rule and why is left to be said.
-fn decided<'a>(request: &'a Request, verdict: Verdict, dry_run: bool) -> Decided<'a> {
-    let subject = &request.subject;
-    Decided {
-        request: String::new(),
-        rule: "",
-        resource_label: "other",
-        action: request.action.as_str(),
-        kind: subject.kind(),
-        namespace: &subject.namespace,
-        name: &subject.name,
-        uid: &subject.uid,
-        requester: request.requester.name,
-        verdict,
-        because: String::new(),
-        broke_glass: &[],
-        dry_run,
-    }
-}
-
-/// What people should find with the object: that it was asked for, or that somebody broke glass.
-fn worth_an_event(request: &Request, decision: &Decision) -> Option<(&'static str, String)> {
-    let id = request_id(request);
-    let action = request.action.as_str();
-    // Names last and cut: an Event's note is 1 kB.
-    let requester: String = printable(request.requester.name).chars().take(256).collect();
-    if !decision.broke_glass.is_empty() {
-        let people: String = printable(&decision.broke_glass.join(", ")).chars().take(256).collect();
-        return Some((
-            "BreakGlass",
-            format!("{action} was let pass in an emergency by {people} alone. Request: {id} by {requester}"),
-        ));
-    }
-    (decision.verdict == Verdict::Deny).then(|| {
-        let change = request.change.as_ref().map(|change| format!("newSpec {}. ", change.new_spec)).unwrap_or_default();
-        let kept = if request.by_garbage_collector() {
-            "Its owner is gone or going, and nobody approved that this goes too: give it a living owner, or approve. "
-        } else {
-            ""
-        };
-        let note = format!(
-            "{action} was refused: it needs a person's approval. {kept}Look at it with kubectl tagout review {id}. \
-             {change}Request: {id} by {requester}"
-        );
-        ("ApprovalRequired", note)
-    })
-}
-
-/// The kind as a rule names it: labels of metrics never come from a review.
-fn label<'r>(rules: &[&'r Rule], subject: &Subject) -> &'r str {
-    let named = rules.iter().flat_map(|rule| rule.kinds());
-    named
-        .filter(|(group, resource)| *group == subject.group && *resource == subject.resource)
-        .map(|(_, resource)| resource)
-        .next()
-        .unwrap_or("other")
-}
-
-fn answer<'a>(uid: &'a str, resource: &'a Resource, request: &'a Request, decision: &Decision) -> Answer<'a> {
+fn answer<'a>(
+    uid: &'a str,
+    resource: &'a Resource,
+    request: &'a Request,
+    decision: &Decision,
+    audit: BTreeMap<&'static str, String>,
+) -> Answer<'a> {
     let subject = &request.subject;
     let denied = (decision.verdict == Verdict::Deny).then(|| Denied {
+        kind: Denial::Forbidden,
         message: denial(request, decision),
         group: &resource.group,
         resource: &resource.resource,
@@ -324,58 +257,43 @@ fn answer<'a>(uid: &'a str, resource: &'a Resource, request: &'a Request, decisi
         object_uid: &subject.uid,
         causes: causes(decision),
     });
-    let mut audit =
-        BTreeMap::from([("verdict", decision.verdict.as_str().to_owned()), ("because", reason(&decision.because))]);
-    if decision.because == Because::Unapproved {
-        audit.insert("request", request_id(request));
-        audit.insert("rules", names(decision));
-    }
-    if !decision.broke_glass.is_empty() {
-        audit.insert("break-glass", decision.broke_glass.join(","));
-    }
     Answer { uid, denied, warnings: warning(request, decision).into_iter().collect(), audit }
 }
 
+fn allowed<'a>(review: &'a RawRequest) -> Answer<'a> {
+    Answer { uid: &review.uid, denied: None, warnings: Vec::new(), audit: BTreeMap::new() }
+}
+
 /// A refusal of what may be harmless, because nobody could tell.
-fn cannot_be_decided<'a>(review: &'a RawRequest, undecided: &Unanswered) -> Answer<'a> {
+fn cannot_be_decided<'a>(gist: &'a Gist, undecided: &Unanswered) -> Answer<'a> {
     let reason = printable(&undecided.to_string());
     Answer {
-        uid: &review.uid,
+        uid: &gist.uid,
         denied: Some(Denied {
+            kind: Denial::Forbidden,
             causes: vec![Cause { reason: "Undecided", message: reason.clone() }],
             message: reason,
-            group: &review.resource.group,
-            resource: &review.resource.resource,
-            name: &review.name,
+            group: &gist.resource.group,
+            resource: &gist.resource.resource,
+            name: &gist.name,
             object_uid: "",
         }),
         warnings: Vec::new(),
-        audit: BTreeMap::from([("verdict", "deny".to_owned()), ("because", "it could not be decided".to_owned())]),
+        audit: Failed::audit(),
     }
 }
 
 /// For machines: one cause for each rule that refuses.
 fn causes(decision: &Decision) -> Vec<Cause> {
-    let enforced = decision.unmet.iter().filter(|unmet| unmet.mode == Mode::Enforce);
-    enforced
-        .flat_map(|unmet| &unmet.rules)
-        .map(|rule| Cause { reason: "ApprovalRequired", message: format!("rule {}", rule.name) })
-        .collect()
-}
-
-fn names(decision: &Decision) -> String {
-    let names: Vec<_> = decision.unmet.iter().flat_map(|unmet| &unmet.rules).map(|rule| rule.name.as_str()).collect();
-    names.join(",")
-}
-
-fn reason(because: &Because) -> String {
-    match because {
-        Because::AlreadyTerminating => "already terminating".to_owned(),
-        Because::NamespaceTerminating => "its namespace is terminating".to_owned(),
-        Because::NotCovered => "no rule covers it".to_owned(),
-        Because::Empty => "there is nothing of its kind".to_owned(),
-        Because::Tolerated => "so little is tolerated".to_owned(),
-        Because::Approved(people) => format!("approved by {}", people.join(", ")),
-        Because::Unapproved => "not approved".to_owned(),
-    }
+    let unmet = decision.unmet.iter().filter(|unmet| unmet.mode == Mode::Enforce).flat_map(|unmet| &unmet.rules);
+    let unmet = unmet.map(|rule| ("ApprovalRequired", rule));
+    let kept = decision.kept.iter().filter(|kept| kept.rule.mode == Mode::Enforce).map(|kept| {
+        let reason = match kept.why {
+            Why::Frozen(_) => "Frozen",
+            Why::Full(_) => "BudgetSpent",
+            Why::Uncounted(_) => "NotCounted",
+        };
+        (reason, &kept.rule)
+    });
+    unmet.chain(kept).map(|(reason, rule)| Cause { reason, message: format!("rule {}", rule.name) }).collect()
 }

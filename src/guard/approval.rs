@@ -8,7 +8,9 @@ use super::proof::{Gesture, Key, SignatureFault, Signed};
 use super::quorum::Person;
 use super::team::{People, Team};
 use super::{Rule, Rules};
-use crate::api::{Action, MAX_VALID_FOR, Proof, SYSTEM_PREFIX, Scope, Statement, Unsignable, quoted, same_person};
+use crate::api::{
+    Action, LONGEST_UNLOCK, MAX_VALID_FOR, Proof, SYSTEM_PREFIX, Scope, Statement, Unsignable, quoted, same_person,
+};
 
 /// How far the clocks of an approver's machine, an API server and a replica may be apart. Kubernetes components
 /// already need clocks within a minute or so of each other for certificates and leases.
@@ -227,7 +229,10 @@ fn check(statement: &Statement, author: &Author, occasion: &Occasion, rule: &Rul
         may_break_glass(statement, rule)?;
     } else {
         speaks_for_a_team_of_the_rule(statement, rule)?;
-        is_not_the_requesters_own(author, occasion, rule)?;
+        // Who brings something back destroys nothing: one person may do both.
+        if occasion.action != Action::Recreate {
+            is_not_the_requesters_own(author, occasion, rule)?;
+        }
     }
     allows_this_requester(statement, occasion)
 }
@@ -351,7 +356,11 @@ fn signed(statement: &Statement, occasion: &Occasion, people: &People) -> Result
 
 fn is_as_short_as_the_rule_asks(statement: &Statement, occasion: &Occasion, rule: &Rule) -> Result<(), Flaw> {
     // What loosens a rule is written into one change, and travels through reviews and pipelines with it.
-    let longest = if occasion.action == Action::Loosen { MAX_VALID_FOR } else { rule.valid_for };
+    let longest = match occasion.action {
+        Action::Loosen => MAX_VALID_FOR,
+        Action::Unlock => rule.valid_for.min(LONGEST_UNLOCK),
+        _ => rule.valid_for,
+    };
     if statement.expires.duration_since(statement.approved_at) > longest {
         return Err(Flaw::TooLong { rule: rule.name.clone(), longest });
     }

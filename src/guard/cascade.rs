@@ -3,11 +3,9 @@
 //! State says so, never a name: the token of a controller's account opens nothing. The record of the root's deletion
 //! quotes the approvals, and those are checked again here, by the rules of the object that would go now.
 
-use super::approval::{Extent, Occasion, prove};
 use super::carried::comes_and_goes;
-use super::decide::judge;
-use super::evidence::Source;
 use super::facts::{Facts, OwnerFact, RecordFact};
+use super::judged::Past;
 use super::needs::Request;
 use super::{Rule, Rules};
 use crate::api::{Action, Scope, Statement};
@@ -42,26 +40,10 @@ fn lets_go(record: &RecordFact, request: &Request, rule: &Rule, rules: &Rules, f
     };
     let by_itself = (recorded && comes_and_goes(&request.subject, &request.owners)) || (born_after && made_by_it);
     // What is said of all that is in the namespace is said of this too.
-    let (of_contents, of_root): (Vec<_>, Vec<_>) =
-        record.statements.iter().partition(|statement| statement.scope == Scope::Contents);
-    let of_contents: Vec<_> = of_contents.into_iter().cloned().collect();
-    let statements: Vec<_> = of_root.into_iter().filter(|one| by_itself || named(one)).cloned().collect();
-    let mut sources =
-        vec![Source { statements: statements.into(), about: &record.root, scope: Scope::Object, checked: true }];
-    if let Some(about) = &facts.contents {
-        sources.push(Source { statements: of_contents.into(), about, scope: Scope::Contents, checked: true });
-    }
-    let occasion = Occasion {
-        action: Action::Delete,
-        requester: None,
-        new_spec: None,
-        epoch: &facts.epoch,
-        rules,
-        extent: Extent::Settled,
-        at: record.at,
-    };
-    let judged = judge(&prove(&sources, &occasion), &occasion, rule);
-    judged.missing.is_empty().then_some(judged.people)
+    let meant = |one: &&Statement| one.scope == Scope::Contents || by_itself || named(one);
+    let said = record.statements.iter().filter(meant).cloned().collect();
+    let contents = facts.contents.as_ref();
+    Past { said, about: &record.root, contents, epoch: &facts.epoch, at: record.at }.people(rule, rules)
 }
 
 #[cfg(test)]

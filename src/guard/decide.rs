@@ -3,14 +3,19 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::approval::{Extent, Flaw, Occasion, Proven, prove, valid_statements};
+use super::approval::{Extent, Flaw, Occasion, prove};
+use super::budget::Way;
 use super::carried::{Carried, carried};
 use super::cascade::follows;
+use super::covered::{follows_its_controller, in_namespace, is_seen, still_remembers};
 use super::evidence::{Source, sources};
 use super::facts::{Facts, OwnerFact};
-use super::needs::{Candidate, Needs, Reach, Request};
-use super::quorum::{Missing, missing};
+use super::judged::{Judged, judge};
+use super::needs::{Candidate, Needs, Request};
+use super::passage::{Kept, Passage, Wanted, is_little, passage};
+use super::quorum::Missing;
 use super::radius::Radius;
+use super::returning::returns;
 use super::summary::summary;
 use super::{Rule, Rules};
 use crate::api::{APPROVAL, Action, Mode, Protects, Scope, Statement, StatementError};
@@ -40,6 +45,12 @@ pub struct Decision<'r> {
     pub protects: Option<Protects>,
     /// What goes along, in words.
     pub summary: Vec<String>,
+    /// The rules that cover it as far as Tagout itself can see. That its entry was called may be a lie.
+    pub seen: Vec<&'r Rule>,
+    /// The places in budgets without which it does not pass.
+    pub wanted: Vec<Wanted<'r>>,
+    /// What keeps it, whoever approves.
+    pub kept: Vec<Kept<'r>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +100,10 @@ pub enum Because {
     Tolerated,
     /// These people approved, or approved the deletion that it follows from.
     Approved(Vec<String>),
+    /// So much is allowed without approval.
+    WithinAllowance,
+    /// It has no place in a budget yet.
+    ToBeCounted,
     Unapproved,
 }
 
@@ -107,27 +122,15 @@ pub fn decide<'r>(
     facts: &Facts,
     now: Timestamp,
 ) -> Decision<'r> {
-    let mut covering: Vec<Candidate<'r>> = needs
-        .candidates
-        .iter()
-        .copied()
-        .filter(|candidate| {
-            in_namespace(candidate, request, facts) && !follows_its_controller(candidate, request, facts)
-        })
-        .collect();
     let radius = facts.radius.as_ref().filter(|_| request.action == Action::Delete);
     let carried = radius.map(|radius| carried(request, radius, rules, facts));
     let consequence = consequence(request, facts, radius);
-    for (rule, _) in carried.iter().flat_map(|carried| carried.rules.values()) {
-        match covering.iter_mut().find(|candidate| candidate.rule.name == rule.name) {
-            Some(known) => known.assumed = true,
-            None => covering.push(Candidate { rule, called: false, assumed: true }),
-        }
-    }
-    covering.sort_by(|one, other| one.rule.name.cmp(&other.rule.name));
+    let covering = covering(request, needs, carried.as_ref(), facts, now);
+    let is_seen = |one: &&Candidate<'r>| one.holds() && is_seen(one, request, facts, carried.as_ref());
     let mut decision = Decision {
         because: consequence.unwrap_or_default(),
         rules: covering.iter().map(|candidate| candidate.rule).collect(),
+        seen: covering.iter().filter(is_seen).map(|one| one.rule).collect(),
         unknown: facts.owners.iter().filter_map(OwnerFact::unknown).chain(facts.unknown.iter().cloned()).collect(),
         carries: carried.as_ref().map(|carried| carried.all.clone()).unwrap_or_default(),
         protects: carried.as_ref().and_then(Carried::protects),
@@ -166,48 +169,139 @@ pub fn decide<'r>(
         at: now,
     };
     let proven = prove(&sources, &occasion);
-    let mut approvers = Vec::new();
-    let (mut all_approved, mut tolerated) = (true, true);
+    let mut tally = Tally { tolerated: true, all_pass: true, ..Tally::default() };
     for candidate in covering {
         let rule = candidate.rule;
-        if is_tolerated(request, rule, carried.as_ref()) {
+        if let Some(people) = follows(request, rule, rules, facts).or_else(|| returns(request, rule, rules, facts)) {
+            tally.approved_by(people);
             continue;
         }
-        tolerated = false;
         let judged = judge(&proven, &occasion, rule);
-        if judged.missing.is_empty() {
-            approvers.extend(judged.people);
-            decision.broke_glass.extend(judged.broke_glass.filter(|_| rule.mode == Mode::Enforce));
-            decision.counted.extend(judged.counted);
-        } else if let Some(people) = follows(request, rule, rules, facts) {
-            approvers.extend(people);
-        } else {
-            // Whether a condition holds, only the API server knows: it calls that rule's own entry if it does.
-            if candidate.called || candidate.assumed || !rule.conditional {
-                decision.verdict = decision.verdict.max(Verdict::from(rule.mode));
-                all_approved = false;
+        let found = passage(request, rule, &judged, carried.as_ref(), facts, now);
+        let small = is_little(request, rule, facts, carried.as_ref());
+        tally.note(&mut decision, candidate, judged, found, small);
+    }
+    tally.conclude(&mut decision);
+    decision
+}
+
+/// The rules that have a say: those that cover it, and those of what goes along.
+fn covering<'r>(
+    request: &Request,
+    needs: &Needs<'r>,
+    carried: Option<&Carried<'r>>,
+    facts: &Facts,
+    now: Timestamp,
+) -> Vec<Candidate<'r>> {
+    let mut covering: Vec<Candidate<'r>> = needs
+        .candidates
+        .iter()
+        .copied()
+        .filter(|candidate| {
+            in_namespace(candidate, request, facts)
+                && !follows_its_controller(candidate, request, facts)
+                && still_remembers(candidate.rule, request, facts, now)
+        })
+        .collect();
+    for (rule, _) in carried.iter().flat_map(|carried| carried.rules.values()) {
+        match covering.iter_mut().find(|candidate| candidate.rule.name == rule.name) {
+            Some(known) => known.assumed = true,
+            None => covering.push(Candidate { rule, called: false, assumed: true }),
+        }
+    }
+    covering.sort_by(|one, other| one.rule.name.cmp(&other.rule.name));
+    covering
+}
+
+/// What all rules together say.
+#[derive(Default)]
+struct Tally {
+    approvers: Vec<String>,
+    all_pass: bool,
+    tolerated: bool,
+    by_allowance: bool,
+}
+
+impl Tally {
+    fn approved_by(&mut self, people: Vec<String>) {
+        self.tolerated = false;
+        self.approvers.extend(people);
+    }
+
+    fn note<'r>(
+        &mut self,
+        decision: &mut Decision<'r>,
+        candidate: Candidate<'r>,
+        judged: Judged<'r>,
+        found: Passage,
+        small: bool,
+    ) {
+        let rule = candidate.rule;
+        if candidate.holds() {
+            self.tolerated &= matches!(found, Passage::By(Way::Tolerated));
+            self.by_allowance |= matches!(found, Passage::By(Way::Allowance));
+        }
+        let kept = match found {
+            Passage::By(way) => return self.passed(decision, rule, judged, way),
+            Passage::Wanted(way) => {
+                let seen = decision.seen.iter().any(|one| one.name == rule.name);
+                return decision.wanted.extend(candidate.holds().then_some(Wanted { rule, way, seen }));
             }
-            decision.flaws.extend(judged.flaws);
+            Passage::Unmet => None,
+            Passage::Kept(why) => Some(why),
+        };
+        if candidate.holds() {
+            decision.verdict = decision.verdict.max(Verdict::from(rule.mode));
+            self.all_pass = false;
+        }
+        let people_help = kept.as_ref().map_or(!small, |why| why.people_help(small));
+        decision.kept.extend(kept.map(|why| Kept { rule, why }));
+        decision.flaws.extend(judged.flaws);
+        if !judged.missing.is_empty() && people_help {
             add_unmet(&mut decision.unmet, rule, judged.missing);
         }
     }
-    decision.broke_glass.sort();
-    decision.broke_glass.dedup();
-    decision.counted.dedup();
-    // Nobody has broken what still holds.
-    if decision.verdict == Verdict::Deny {
-        decision.broke_glass.clear();
+
+    fn passed(&mut self, decision: &mut Decision, rule: &Rule, judged: Judged, way: Way) {
+        let Judged { people, emergency, counted, .. } = judged;
+        match (way, emergency) {
+            (Way::BrokenGlass, Some(person)) => {
+                self.approvers.push(person.clone());
+                decision.broke_glass.extend((rule.mode == Mode::Enforce).then_some(person));
+            }
+            (Way::Approved, _) => self.approvers.extend(people),
+            _ => return,
+        }
+        for statement in counted {
+            if !decision.counted.contains(&statement) {
+                decision.counted.push(statement);
+            }
+        }
     }
-    decision.unmet.sort_by(|a, b| (b.mode, &a.rules[0].name).cmp(&(a.mode, &b.rules[0].name)));
-    decision.flaws.dedup();
-    approvers.sort();
-    approvers.dedup();
-    decision.because = match (all_approved, tolerated) {
-        (true, true) => Because::Tolerated,
-        (true, false) => Because::Approved(approvers),
-        (false, _) => Because::Unapproved,
-    };
-    decision
+
+    fn conclude(mut self, decision: &mut Decision) {
+        decision.broke_glass.sort();
+        decision.broke_glass.dedup();
+        let to_be_counted = decision.verdict != Verdict::Deny && !decision.wanted.is_empty();
+        if to_be_counted {
+            decision.verdict = Verdict::Deny;
+        }
+        // Nobody has broken what still holds.
+        if decision.verdict == Verdict::Deny {
+            decision.broke_glass.clear();
+        }
+        decision.unmet.sort_by(|a, b| (b.mode, &a.rules[0].name).cmp(&(a.mode, &b.rules[0].name)));
+        decision.flaws.dedup();
+        self.approvers.sort();
+        self.approvers.dedup();
+        decision.because = match (self.all_pass, self.tolerated) {
+            _ if to_be_counted => Because::ToBeCounted,
+            (true, true) => Because::Tolerated,
+            (true, false) if self.approvers.is_empty() && self.by_allowance => Because::WithinAllowance,
+            (true, false) => Because::Approved(self.approvers),
+            (false, _) => Because::Unapproved,
+        };
+    }
 }
 
 /// What follows from a deletion that was admitted is never refused. State says so, never a name alone.
@@ -224,64 +318,6 @@ fn consequence(request: &Request, facts: &Facts, radius: Option<&Radius>) -> Opt
     (empty && request.subject.defines().is_some()).then_some(Because::Empty)
 }
 
-/// Whether its controller lives, and would make it anew: then the rule leaves it to that.
-fn follows_its_controller(candidate: &Candidate, request: &Request, facts: &Facts) -> bool {
-    let about_that = matches!(request.action, Action::Unprotect | Action::Reparent);
-    !about_that
-        && candidate.rule.lets_follow(&request.subject)
-        && request.owners.iter().zip(&facts.owners).any(|(owner, found)| owner.controller && *found == OwnerFact::Alive)
-}
-
-/// Whether so little goes that the rule asks nobody. What could not be counted is too much.
-fn is_tolerated(request: &Request, rule: &Rule, carried: Option<&Carried>) -> bool {
-    let counted = match request.action {
-        Action::Delete => carried.filter(|carried| carried.sees_all_of(rule)).map(|carried| carried.all.len()),
-        Action::Evict => Some(0),
-        _ => None,
-    };
-    let tolerated = usize::try_from(rule.tolerated).unwrap_or(usize::MAX);
-    !request.subject.namespace.is_empty() && counted.is_some_and(|others| others < tolerated)
-}
-
-/// What one rule finds in the statements.
-pub(super) struct Judged<'r> {
-    pub(super) people: Vec<String>,
-    broke_glass: Option<String>,
-    pub(super) missing: Vec<Missing<'r>>,
-    counted: Vec<Statement>,
-    flaws: Vec<(Statement, Flaw)>,
-}
-
-pub(super) fn judge<'r>(proven: &[Proven], occasion: &Occasion, rule: &'r Rule) -> Judged<'r> {
-    let valid = valid_statements(proven, occasion, rule);
-    let missing = missing(&rule.require, &valid.people);
-    let people = valid.people.iter().map(|person| person.name.to_owned()).collect();
-    let counted = valid.counted.into_iter().cloned().collect();
-    let flaws = valid.flaws.into_iter().map(|(statement, flaw)| (statement.clone(), flaw)).collect();
-    match valid.broke_glass {
-        // Nobody breaks what stands open.
-        Some(person) if !missing.is_empty() => {
-            let person = person.to_owned();
-            Judged { people: vec![person.clone()], broke_glass: Some(person), missing: Vec::new(), counted, flaws }
-        }
-        _ => Judged { people, broke_glass: None, missing, counted, flaws },
-    }
-}
-
-fn in_namespace(candidate: &Candidate, request: &Request, facts: &Facts) -> bool {
-    let subject = &request.subject;
-    if candidate.called {
-        return true;
-    }
-    if subject.is_namespace() {
-        return candidate.rule.selects_namespace(&subject.labels);
-    }
-    let home = if let Reach::Through(other) = &request.reach { &other.namespace } else { &subject.namespace };
-    // A namespace that cannot be read may be one that the rule protects.
-    home.is_empty()
-        || facts.namespace.as_ref().is_none_or(|namespace| candidate.rule.selects_namespace(&namespace.labels))
-}
-
 fn add_unmet<'r>(unmet: &mut Vec<Unmet<'r>>, rule: &'r Rule, missing: Vec<Missing<'r>>) {
     let alike = |other: &&mut Unmet| {
         let first = other.rules[0];
@@ -294,3 +330,7 @@ fn add_unmet<'r>(unmet: &mut Vec<Unmet<'r>>, rule: &'r Rule, missing: Vec<Missin
         None => unmet.push(Unmet { rules: vec![rule], mode: rule.mode, missing }),
     }
 }
+
+#[cfg(test)]
+#[path = "way_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::budget::{Full, Way};
 use super::evidence::{Beside, Epoch};
 use super::needs::Subject;
 use super::radius::Radius;
@@ -28,8 +29,29 @@ pub struct Facts {
     pub radius: Option<Radius>,
     /// The labels of the namespaces of what goes with it, as far as they are known.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// What came of the places that were asked for, by rule and way. Absent: none was asked for yet, which is never a
+    /// reason to allow.
+    pub budgets: BTreeMap<(String, Way), BudgetFact>,
+    /// Of a return, the deletion before it.
+    pub deletion: Option<DeletionFact>,
     /// What could not be looked up, with the reason.
     pub unknown: Vec<String>,
+}
+
+/// What came of asking for a place in a rule's budget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BudgetFact {
+    Granted,
+    Full(Full),
+    /// Whether there is one could not be found out, with the reason.
+    Unknown(String),
+}
+
+/// What is written down of a deletion.
+#[derive(Debug, Default)]
+pub struct DeletionFact {
+    pub at: Timestamp,
+    pub statements: Vec<Statement>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

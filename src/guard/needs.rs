@@ -43,6 +43,8 @@ pub enum Reach {
     Selecting,
     /// Those that name this kind, of which the object is the definition.
     Definition { group: String, resource: String },
+    /// Those of these names, which enforced when the object was destroyed.
+    Returning(Vec<String>),
 }
 
 /// How a rule, team or definition is changed.
@@ -96,6 +98,14 @@ pub struct Candidate<'r> {
     pub called: bool,
     /// Nobody can evaluate its conditions here, so they count as met.
     pub assumed: bool,
+}
+
+impl Candidate<'_> {
+    /// Whether it is known to apply. Whether a condition holds, only the API server knows: it calls that rule's own entry
+    /// if it does.
+    pub(super) fn holds(&self) -> bool {
+        self.called || self.assumed || !self.rule.conditional
+    }
 }
 
 /// Why no decision can be made. Never a reason to allow.
@@ -166,27 +176,32 @@ pub enum Called<'a> {
     Beside(&'a str),
     /// By an entry about updates under which the conditions of this rule hold no more.
     Leaves(&'a str),
+    /// By an entry that belongs to no rule.
+    Shared,
 }
 
 impl<'a> Called<'a> {
     pub fn rule(self) -> &'a str {
         match self {
             Self::By(rule) | Self::Beside(rule) | Self::Leaves(rule) => rule,
+            Self::Shared => "",
         }
     }
 }
 
 /// Every rule that may cover the object, whichever entry was called: all entries give the same answer.
 pub fn needs<'r>(request: &Request, called: Called, rules: &'r Rules) -> Result<Needs<'r>, NoDecision> {
-    let asked = rules.called(called.rule())?;
+    let asked = if let Called::Shared = called { None } else { Some(rules.called(called.rule())?) };
     let reached = reached(request, rules);
-    let beside = matches!(called, Called::Beside(_));
-    let candidate = |rule: &'r Rule| Candidate { rule, called: !beside && rule.name == asked.name, assumed: beside };
+    let beside = matches!(called, Called::Beside(_) | Called::Shared);
+    let is_asked = |rule: &Rule| asked.is_some_and(|asked| asked.name == rule.name);
+    let candidate = |rule: &'r Rule| Candidate { rule, called: !beside && is_asked(rule), assumed: beside };
     let mut candidates: Vec<Candidate<'r>> = reached.map(candidate).collect();
     // What the API server says of the called rule stands, even where Tagout would see it otherwise.
-    let stands = matches!((called, &request.reach), (Called::By(_), Reach::Covered)) && guards(asked, request.action);
-    if stands && !candidates.iter().any(|candidate| candidate.rule.name == asked.name) {
-        candidates.push(Candidate { rule: asked, called: true, assumed: false });
+    let by_itself = matches!((called, &request.reach), (Called::By(_), Reach::Covered));
+    let stands = asked.filter(|asked| by_itself && guards(asked, request.action));
+    if let Some(rule) = stands.filter(|_| !candidates.iter().any(|candidate| is_asked(candidate.rule))) {
+        candidates.push(Candidate { rule, called: true, assumed: false });
     }
     // The answer must not tell which entry was called.
     candidates.sort_by(|one, other| one.rule.name.cmp(&other.rule.name));
@@ -218,6 +233,11 @@ fn reached<'r>(request: &Request, rules: &'r Rules) -> Box<dyn Iterator<Item = &
                 .filter(|rule| rule.selects_namespace(&subject.labels))
                 .collect();
             Box::new(left.into_iter())
+        }
+        Reach::Returning(names) => {
+            let named = names.iter().filter_map(|name| rules.rules.get(name)?.as_ref().ok());
+            let named: Vec<_> = named.filter(|rule| guards(rule, request.action)).collect();
+            Box::new(named.into_iter())
         }
         Reach::Definition { group, resource } => {
             let named: Vec<_> = guarding(subject, &[], request.action, rules)

@@ -5,9 +5,10 @@ use super::approval::CLOCK_SKEW;
 use super::evidence::Epoch;
 use super::needs::Requester;
 use super::proof::{SignatureFault, Signed};
+use super::unlocking::may_be_unlocked_for;
 use super::{Rules, Subject};
 use crate::api::{
-    APPROVAL_MANAGER, MAX_VALID_FOR, SYSTEM_PREFIX, Scope, Statement, StatementError, Unsignable, quoted,
+    APPROVAL_MANAGER, Action, MAX_VALID_FOR, SYSTEM_PREFIX, Scope, Statement, StatementError, Unsignable, quoted,
     read_statements,
 };
 
@@ -85,6 +86,10 @@ pub enum PresentingError {
     Signature(SignatureFault),
     #[error("a statement that breaks glass says why; give a reason")]
     NoReason,
+    #[error(
+        "what unlocks Tagout says for whom: name the user who is to change it, and none of Kubernetes' own, with --requester"
+    )]
+    NoRequester,
     #[error("the statement is dated {0}, which is not now; check this machine's clock and approve again")]
     NotNow(Timestamp),
     #[error("the statement is good for longer than {MAX_VALID_FOR:#}, the longest that is accepted")]
@@ -153,6 +158,7 @@ pub fn check_presented(
         is_by_a_person_of_the_team(statement, write, rules)?;
         names_this_object(statement, write, rules)?;
         can_be_read(statement)?;
+        says_for_whom(statement)?;
         has_sane_times(statement, now)?;
         is_of_this_epoch(statement, epoch)
     })?;
@@ -241,6 +247,11 @@ fn names_this_object(statement: &Statement, write: &Presenting, rules: &Rules) -
 fn can_be_read(statement: &Statement) -> Result<(), PresentingError> {
     statement.text().map_err(PresentingError::Unsignable)?;
     if statement.break_glass && statement.reason.is_none() { Err(PresentingError::NoReason) } else { Ok(()) }
+}
+
+fn says_for_whom(statement: &Statement) -> Result<(), PresentingError> {
+    let named = statement.requester.as_deref().is_some_and(may_be_unlocked_for);
+    if statement.action != Action::Unlock || named { Ok(()) } else { Err(PresentingError::NoRequester) }
 }
 
 fn is_of_this_epoch(statement: &Statement, epoch: &Epoch) -> Result<(), PresentingError> {

@@ -28,6 +28,7 @@ fn statement() -> Statement {
         approved_at: NOW,
         expires: NOW + SignedDuration::from_mins(30),
         break_glass: false,
+        delete_only: false,
         scope: Scope::Object,
         signature: None,
     }

@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use kube::core::{Selector, SelectorExt};
 
+use super::budget::Budgets;
+use super::freeze::Freezes;
 use super::needs::{NoDecision, Subject};
 use super::team::Team;
 use crate::actions::unprotect::FOLLOWERS;
@@ -58,6 +60,10 @@ pub struct Rule {
     owned: Owned,
     /// How many protected objects may go at once without approval.
     pub tolerated: u32,
+    pub budgets: Budgets,
+    pub freezes: Freezes,
+    /// For how long what was destroyed may not return without approval.
+    pub remembers: SignedDuration,
 }
 
 impl Rule {
@@ -69,6 +75,7 @@ impl Rule {
         if valid_for > MAX_VALID_FOR {
             return Err(format!("approval.validFor must be at most {MAX_VALID_FOR:#}"));
         }
+        let remembers = spec.recreation.window.length().map_err(|error| format!("recreation.window: {error}"))?;
         // The schema refuses this too; a rule that asks for nobody would be a rule that everybody satisfies.
         let asks_nobody = |entry: &Requirement| entry.count == 0 || entry.any_of.is_empty();
         if spec.approval.require.is_empty() || spec.approval.require.iter().any(asks_nobody) {
@@ -93,6 +100,9 @@ impl Rule {
             except: spec.except.clone(),
             owned: spec.owned,
             tolerated: spec.tolerate.as_ref().map_or(0, |tolerate| tolerate.objects),
+            budgets: Budgets::read(spec.allowance.as_ref(), spec.ceiling.as_ref())?,
+            freezes: Freezes::read(&spec.freeze)?,
+            remembers,
         })
     }
 
@@ -128,9 +138,13 @@ impl Rule {
     pub(super) fn lets_follow(&self, subject: &Subject) -> bool {
         // What holds other things is nobody's to make anew; and where nobody asks who gets a controller, having one says
         // nothing.
+        self.actions.contains(&Action::Unprotect) && self.lets_makers(subject)
+    }
+
+    /// Whether what a living controller makes is that controller's matter.
+    pub(super) fn lets_makers(&self, subject: &Subject) -> bool {
         let holds_others = subject.is_namespace() || subject.defines().is_some();
         !holds_others
-            && self.actions.contains(&Action::Unprotect)
             && match self.owned {
                 Owned::Auto => is_follower(subject),
                 Owned::Follow => true,

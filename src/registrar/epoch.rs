@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
-use kube::api::PostParams;
 use kube::{Api, Client};
 use rustls::crypto::CryptoProvider;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
-use crate::api::{APPROVAL_MANAGER, Action, Approval, ApprovalSpec, Scope, Statement};
+use super::canary::{Trial, plant};
 use crate::cluster::{Doorbell, Record, read_record, write_record};
 use crate::entries::SHARED;
 
@@ -19,18 +17,6 @@ use crate::entries::SHARED;
 /// of a changed configuration by watches of their own, within a second or two.
 const CERTAIN: Duration = Duration::from_secs(10);
 const BETWEEN_TRIALS: Duration = Duration::from_millis(500);
-
-/// How the API server says that the entry for Approvals refused.
-const OUR_REFUSAL: &str =
-    "admission webhook \"stored-approvals.tagout.dev\" denied the request: tagout: this approval of ";
-
-/// What the API server says to a forged approval.
-enum Trial {
-    RefusedByUs,
-    Admitted,
-    /// Something else refused it, or nothing answered: that says nothing.
-    Unknown(String),
-}
 
 pub struct Publisher {
     client: Client,
@@ -78,10 +64,10 @@ impl Publisher {
             if self.without_epoch.has_changed().unwrap_or(true) {
                 return false;
             }
-            match self.plant().await {
+            match plant(&self.client).await {
                 Trial::RefusedByUs => {}
                 Trial::Admitted => return false,
-                Trial::Unknown(error) => {
+                Trial::Unreached(error) | Trial::Unknown(error) => {
                     debug!(error, "whether approvals can be planted is not known; approvals by identity wait for that");
                     return false;
                 }
@@ -89,37 +75,6 @@ impl Publisher {
             sleep(BETWEEN_TRIALS).await;
         }
         true
-    }
-
-    async fn plant(&self) -> Trial {
-        let now = Timestamp::now();
-        let statement = Statement {
-            action: Action::Delete,
-            uid: "none".into(),
-            resource: "trials.tagout.dev".into(),
-            namespace: String::new(),
-            name: "trial".into(),
-            cluster: "none".into(),
-            epoch: None,
-            approver: "nobody".into(),
-            team: "none".into(),
-            requester: None,
-            reason: None,
-            protects: None,
-            new_spec: None,
-            approved_at: now,
-            expires: now + SignedDuration::from_mins(1),
-            break_glass: false,
-            scope: Scope::Object,
-            signature: None,
-        };
-        let approval = Approval::new(&statement.approval_name(), ApprovalSpec { statements: vec![statement] });
-        let dry_run = PostParams { dry_run: true, field_manager: Some(APPROVAL_MANAGER.to_owned()) };
-        match Api::<Approval>::all(self.client.clone()).create(&dry_run, &approval).await {
-            Ok(_) => Trial::Admitted,
-            Err(kube::Error::Api(status)) if status.message.contains(OUR_REFUSAL) => Trial::RefusedByUs,
-            Err(error) => Trial::Unknown(error.to_string()),
-        }
     }
 
     async fn begin(&self, without_epoch: Record) -> kube::Result<()> {

@@ -1,15 +1,21 @@
 //! Keeps the entries of all rules in force. Every replica does; the API server's `resourceVersion` decides who was
 //! first, and the second finds nothing left to do.
 
+mod authority;
+mod canary;
 mod epoch;
+mod lock;
+mod memory;
 mod owners;
+mod readable;
 mod register;
 mod settle;
 mod shared;
 mod status;
 mod sweep;
+mod used;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +26,10 @@ use tracing::{info, warn};
 use crate::cluster::{Doorbell, Record, within};
 use crate::telemetry::Telemetry;
 
+pub use canary::{Canary, Heard};
 pub use epoch::Publisher;
+pub use lock::{Lock, Options as LockOptions};
+pub use memory::{Memory, Used};
 
 /// Where Tagout's Service is.
 #[derive(Debug, Clone)]
@@ -34,18 +43,31 @@ pub struct Registrar {
     client: Client,
     service: Service,
     telemetry: Arc<Telemetry>,
-    /// Versions of rules (UID and generation) whose entries a newer Tagout wrote, and since when they are left alone.
+    /// Versions (UID and generation) of rules, and of the shared configuration, of which a newer Tagout wrote the
+    /// entries, and since when these are left alone.
     yielding: HashMap<(String, i64), Instant>,
     /// When each configuration was last overwritten.
     written: HashMap<String, Instant>,
+    /// What each configuration should hold, as a hash, when it was last seen to hold it.
+    stood: HashMap<String, String>,
+    /// The versions of rules that were found rejected; nothing before the first look at them all.
+    rejected: Option<BTreeSet<(String, i64)>>,
     /// Whether something was left for later, and when that is.
     look_again: Option<Duration>,
     /// The record of a configuration that stands as it should and has no epoch yet.
     without_epoch: watch::Sender<Option<Record>>,
+    /// The authorities that entries name, as PEM.
+    authorities: watch::Sender<BTreeSet<Vec<u8>>>,
     /// The kinds of owners that were found above what a rule protects.
     owners: HashMap<String, owners::Looked>,
     /// When old Approvals were last looked for.
     swept: Option<Instant>,
+    /// Whether kinds may be read.
+    readable: HashMap<String, (Instant, bool)>,
+    used: watch::Receiver<Option<Arc<Used>>>,
+    heard: watch::Receiver<Heard>,
+    /// What ledgers say, where that was looked at since the last pass.
+    news: Option<Arc<Used>>,
 }
 
 /// Looked at again at least this often, whatever the watches say.
@@ -58,7 +80,13 @@ const AFTER_ERROR: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Registrar {
-    pub fn new(client: Client, service: Service, telemetry: Arc<Telemetry>) -> Self {
+    pub fn new(
+        client: Client,
+        service: Service,
+        telemetry: Arc<Telemetry>,
+        used: watch::Receiver<Option<Arc<Used>>>,
+        heard: watch::Receiver<Heard>,
+    ) -> Self {
         let (yielding, written) = (HashMap::new(), HashMap::new());
         let without_epoch = watch::Sender::new(None);
         Self {
@@ -67,16 +95,28 @@ impl Registrar {
             telemetry,
             yielding,
             written,
+            stood: HashMap::new(),
+            rejected: None,
             look_again: None,
             without_epoch,
+            authorities: watch::Sender::default(),
             owners: HashMap::new(),
             swept: None,
+            readable: HashMap::new(),
+            used,
+            heard,
+            news: None,
         }
     }
 
     /// What begins an epoch when the registrar has put the shared entries in place.
     pub fn publisher(&self, bell: Doorbell) -> Publisher {
         Publisher::new(self.client.clone(), self.service.namespace.clone(), self.without_epoch.subscribe(), bell)
+    }
+
+    /// What the entries in force say of authorities, as PEM, each once; nothing while that is not known.
+    pub fn authorities(&self) -> watch::Receiver<BTreeSet<Vec<u8>>> {
+        self.authorities.subscribe()
     }
 
     /// Works until the process ends. Says whether all entries have been looked at and Tagout is installed.

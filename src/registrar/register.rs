@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -12,22 +13,42 @@ use tracing::{info, warn};
 
 use super::settle::Teams;
 use super::status::{self, Findings, RuleState};
+use super::used;
 use super::{AFTER_ERROR, Registrar};
-use crate::api::{ApproverTeam, ProtectionRule};
+use crate::api::{ApproverTeam, ProtectionRule, sha256};
 use crate::cluster::delete_exactly;
 use crate::entries::{self, COMPILER, Origin, Place, SHARED};
 use crate::guard::{Rule, Team};
-use crate::telemetry::Registered;
+use crate::telemetry::{DriftRepaired, Registered, RuleRejected};
 
 /// During an upgrade replicas of two versions run; the older yields to the newer for the time an upgrade may take.
 /// After a rollback the older one is right, and takes over.
-const YIELD: Duration = Duration::from_mins(1);
+pub(super) const YIELD: Duration = Duration::from_mins(1);
 
 /// Replicas that disagree, in the middle of an upgrade say, overwrite each other no more often than this; a hand edit
 /// is still put back within two seconds.
 const BETWEEN_WRITES: Duration = Duration::from_secs(1);
 
 type Configuration = ValidatingWebhookConfiguration;
+
+/// A version of a rule that is not in force.
+struct Rejected {
+    rule: String,
+    uid: String,
+    generation: i64,
+    why: String,
+}
+
+impl Rejected {
+    fn of(metadata: &ObjectMeta, why: &str) -> Self {
+        Self {
+            rule: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            generation: metadata.generation.unwrap_or_default(),
+            why: why.to_owned(),
+        }
+    }
+}
 
 /// What one look at everything has found.
 pub(super) struct Pass {
@@ -49,6 +70,12 @@ impl Registrar {
             .into_iter()
             .map(|found| (found.name_any(), found))
             .collect();
+        self.authorities.send_if_modified(|before| {
+            let now = self.service.named_authorities(&found);
+            let news = *before != now;
+            *before = now;
+            news
+        });
         // Removing the chart's configuration removes Tagout; nothing is put back that nobody owns.
         let Some(shared) = found.get(SHARED) else {
             warn!("there is no ValidatingWebhookConfiguration {SHARED}, so nothing is guarded; install the chart");
@@ -79,13 +106,14 @@ impl Registrar {
         };
         for (name, configuration) in &pass.found {
             let Some(rule) = entries::rule_name(name).filter(|rule| !named.contains(*rule)) else { continue };
-            if let Some(origin) = entries::origin(configuration) {
-                let kept = self.keep_or_remove(&pass, rule, configuration, origin).await;
-                self.keep_on(rule, kept);
-            }
+            let kept = match entries::origin(configuration) {
+                Some(origin) => self.keep_or_remove(&pass, rule, configuration, origin).await,
+                None => self.keep_trusted(&pass.configurations, configuration, &pass.place.ca_bundle).await,
+            };
+            self.keep_on(rule, kept);
         }
         let swept = self.sweep().await;
-        self.keep_on("old Approvals and records", swept);
+        self.keep_on("old Approvals", swept);
         Ok(true)
     }
 
@@ -105,6 +133,8 @@ impl Registrar {
     /// The names of all rules there are.
     async fn register_rules(&mut self, pass: &Pass) -> kube::Result<BTreeSet<String>> {
         let rules = self.rules().await?;
+        let looked = self.used.has_changed().unwrap_or_default();
+        self.news = self.used.borrow_and_update().clone().filter(|_| looked);
         let teams =
             Api::<DeserializeGuard<ApproverTeam>>::all(self.client.clone()).list(&ListParams::default()).await?;
         let known = Teams {
@@ -126,6 +156,7 @@ impl Registrar {
         let mut named = BTreeSet::new();
         let mut in_force = Vec::new();
         let mut outcome = Registered { in_force: 0, rejected: 0 };
+        let mut rejected = Vec::new();
         for rule in rules {
             match rule.0 {
                 Ok(rule) => {
@@ -133,23 +164,29 @@ impl Registrar {
                     named.insert(name.clone());
                     let ensured = self.ensure(pass, &rule).await;
                     let Some(Some(state)) = self.keep_on(&name, ensured) else { continue };
-                    match state {
+                    match &state {
                         RuleState::InForce => outcome.in_force += 1,
-                        RuleState::Rejected { .. } => outcome.rejected += 1,
+                        RuleState::Rejected { words, .. } => rejected.push(Rejected::of(&rule.metadata, words)),
                     }
+                    let not_remembered = self.not_readable(&rule).await;
+                    let (budgets, freeze) = (self.used(&rule), used::freeze(&rule, Timestamp::now()));
                     let said = Findings {
+                        not_remembered,
+                        budgets,
+                        freeze,
                         state: &state,
                         teams: &known.read,
                         cluster: cluster.as_deref(),
                         epoch: pass.epoch.as_deref(),
                         also_asks_about: self.also_asks_about(pass, &rule),
+                        admitted: self.heard.borrow().admitted,
                     };
                     let written = status::write_rule(&self.client, &rule, &said).await;
                     self.keep_on(&name, written);
                     in_force.push(rule);
                 }
                 Err(invalid) => {
-                    outcome.rejected += 1;
+                    rejected.push(Rejected::of(&invalid.metadata, &invalid.error));
                     let name = invalid.metadata.name.clone().unwrap_or_default();
                     let found = pass.found.get(&entries::configuration_name(&name)).and_then(entries::origin);
                     let generation = found.map(|origin| origin.generation);
@@ -166,7 +203,9 @@ impl Registrar {
             };
             self.keep_on("a team", written);
         }
+        outcome.rejected = rejected.len();
         outcome.emit(&self.telemetry);
+        self.say_rejected(&rejected);
         for rule in in_force {
             self.look_for_owners(&rule).await;
         }
@@ -175,6 +214,17 @@ impl Registrar {
 
     async fn rules(&self) -> kube::Result<ObjectList<DeserializeGuard<ProtectionRule>>> {
         Api::all(self.client.clone()).list(&ListParams::default()).await
+    }
+
+    /// Once for each version of a rule; not of what was so before this replica was there.
+    fn say_rejected(&mut self, rejected: &[Rejected]) {
+        let versions = rejected.iter().map(|one| (one.uid.clone(), one.generation)).collect();
+        let before = self.rejected.replace(versions);
+        let is_new =
+            |one: &&Rejected| before.as_ref().is_some_and(|all| !all.contains(&(one.uid.clone(), one.generation)));
+        for Rejected { rule, uid, generation, why } in rejected.iter().filter(is_new) {
+            RuleRejected { rule, uid, generation: *generation, why }.emit(&self.telemetry);
+        }
     }
 
     /// A rule that says it is enforced while nothing calls Tagout would be worse than none.
@@ -205,11 +255,15 @@ impl Registrar {
         let owners = self.owner_kinds(pass, rule);
         let mut wanted = entries::compile(rule, &owners, &pass.place);
         let read = Rule::read(&name, &rule.spec);
+        // Owners are found out in time, and stand in the entry itself.
+        let print = print(&entries::compile(rule, &[], &pass.place));
         if found.is_some_and(|found| entries::in_force(&wanted, found)) {
+            self.stood.insert(configuration, print);
             return Ok(Some(RuleState::InForce));
         }
         let older = found.and_then(entries::origin);
-        if older.as_ref().is_some_and(|origin| origin.compiler > COMPILER && self.yields(rule)) {
+        let version = (rule.uid().unwrap_or_default(), rule.metadata.generation.unwrap_or_default());
+        if older.as_ref().is_some_and(|origin| origin.compiler > COMPILER && self.yields(version)) {
             return Ok(None);
         }
         let generation_in_force = older.as_ref().map(|origin| origin.generation);
@@ -250,14 +304,37 @@ impl Registrar {
             Ok(Some(words)) if !rule.spec.match_conditions.is_empty() => Ok(rejected(format!(
                 "Conditions cannot use request or authorizer (an exemption by user name can be forged): {words}"
             ))),
-            other => Ok(other?.map_or(Some(RuleState::InForce), rejected)),
+            other => {
+                let rejection = other?;
+                let as_it_stood = |found: &Configuration| {
+                    let owners = older.as_ref().map(|origin| origin.owners.clone()).unwrap_or_default();
+                    same_but_for_trust(found, &entries::compile(rule, &owners, &pass.place))
+                };
+                if rejection.is_none() && !found.is_some_and(as_it_stood) {
+                    self.say_restored(pass, &configuration, &print, found.is_some());
+                }
+                Ok(rejection.map_or(Some(RuleState::InForce), rejected))
+            }
         }
     }
 
-    /// Whether a newer Tagout's entry is left alone. Once for a version of a rule: the mark of a newer Tagout could be
-    /// forged, and must not keep a weakened entry from being repaired for longer than that.
-    fn yields(&mut self, rule: &ProtectionRule) -> bool {
-        let version = (rule.uid().unwrap_or_default(), rule.metadata.generation.unwrap_or_default());
+    /// Whether this is what a configuration held when it was last seen to hold what it should.
+    pub(super) fn stood_before(&self, configuration: &str, print: &str) -> bool {
+        self.stood.get(configuration).is_some_and(|before| before == print)
+    }
+
+    /// Nothing has changed in the rule, in Tagout or around it: so somebody else has changed its configuration.
+    fn say_restored(&self, pass: &Pass, configuration: &str, print: &str, is_there: bool) {
+        if self.stood_before(configuration, print) {
+            let what = if is_there { "was changed" } else { "was deleted" };
+            let (kind, shared) = ("ValidatingWebhookConfiguration", &pass.place.owner_uid);
+            DriftRepaired { kind, name: configuration, what, shared }.emit(&self.telemetry);
+        }
+    }
+
+    /// Whether a newer Tagout's entry is left alone. Once for a version of what it was made of: the mark of a newer
+    /// Tagout could be forged, and must not keep a weakened entry from being repaired for longer than that.
+    pub(super) fn yields(&mut self, version: (String, i64)) -> bool {
         let since = self.yielding.entry(version).or_insert_with(Instant::now).elapsed();
         let left = YIELD.checked_sub(since);
         self.look_again = left.or(self.look_again);
@@ -294,6 +371,7 @@ impl Registrar {
                 return Ok(());
             }
             info!(rule, "the rule was deleted: its entry goes");
+            self.stood.remove(&configuration.name_any());
             return delete_exactly(&pass.configurations, &configuration.metadata).await.map(drop);
         }
         warn!(rule, "the rule was lost with its definition, not deleted: its entry stays. Create the rule again");
@@ -303,7 +381,9 @@ impl Registrar {
     /// The version in force of a rule whose newest one was rejected goes on being looked after.
     async fn keep_earlier(&mut self, pass: &Pass, rule: &str) -> kube::Result<()> {
         let Some(configuration) = pass.found.get(&entries::configuration_name(rule)) else { return Ok(()) };
-        let Some(origin) = entries::origin(configuration) else { return Ok(()) };
+        let Some(origin) = entries::origin(configuration) else {
+            return self.keep_trusted(&pass.configurations, configuration, &pass.place.ca_bundle).await;
+        };
         self.keep_as_it_was(pass, rule, configuration, origin).await
     }
 
@@ -314,21 +394,52 @@ impl Registrar {
         configuration: &Configuration,
         origin: Origin,
     ) -> kube::Result<()> {
-        let Ok(spec) = origin.spec else { return Ok(()) };
+        let Ok(spec) = origin.spec else {
+            return self.keep_trusted(&pass.configurations, configuration, &pass.place.ca_bundle).await;
+        };
         let mut earlier = ProtectionRule::new(rule, spec);
         earlier.metadata.uid = Some(origin.rule_uid);
         earlier.metadata.generation = Some(origin.generation);
         let place = Place { definition_uid: origin.definition_uid, ..pass.place.clone() };
         let mut wanted = entries::compile(&earlier, &origin.owners, &place);
-        if entries::in_force(&wanted, configuration) || !self.may_write_now(&configuration.name_any()) {
+        let (name, print) = (configuration.name_any(), print(&wanted));
+        if entries::in_force(&wanted, configuration) {
+            self.stood.insert(name, print);
+            return Ok(());
+        }
+        if !self.may_write_now(&name) {
             return Ok(());
         }
         wanted.metadata.resource_version.clone_from(&configuration.metadata.resource_version);
-        match pass.configurations.replace(&configuration.name_any(), &PostParams::default(), &wanted).await {
+        match pass.configurations.replace(&name, &PostParams::default(), &wanted).await {
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            other => other.map(|_| ()),
+            other => {
+                other?;
+                if !same_but_for_trust(configuration, &wanted) {
+                    self.say_restored(pass, &name, &print, true);
+                }
+                Ok(())
+            }
         }
     }
+}
+
+/// Whether they differ in the authority at most: while that is replaced, not all replicas know the next one yet.
+pub(super) fn same_but_for_trust(found: &Configuration, wanted: &Configuration) -> bool {
+    let webhooks = |of: &Configuration| {
+        let mut webhooks = of.webhooks.clone().unwrap_or_default();
+        for webhook in &mut webhooks {
+            webhook.client_config.ca_bundle = None;
+        }
+        webhooks
+    };
+    let meta = |of: &Configuration| (of.metadata.annotations.clone(), of.metadata.owner_references.clone());
+    webhooks(found) == webhooks(wanted) && meta(found) == meta(wanted)
+}
+
+/// Of a configuration that is compiled, to be known again.
+fn print(wanted: &Configuration) -> String {
+    sha256(&serde_json::to_vec(wanted).expect("what was compiled can be written"))
 }
 
 /// Whether what is found under a kind's name is of that kind: the names in its status decide, and others may write those.

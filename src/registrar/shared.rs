@@ -3,13 +3,15 @@
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
-use kube::Api;
 use kube::api::PostParams;
-use tracing::{info, warn};
+use kube::{Api, ResourceExt};
+use tracing::info;
 
 use super::Registrar;
+use super::register::same_but_for_trust;
 use crate::cluster::{Record, StoredRecord, hash, read_record, write_record};
-use crate::entries::{self, Place, SHARED};
+use crate::entries::{self, COMPILER, Place, SHARED};
+use crate::telemetry::{DriftRepaired, EpochEnded};
 
 impl Registrar {
     /// Keeps the shared entries as they are compiled, and says which epoch it is, if any.
@@ -22,13 +24,15 @@ impl Registrar {
         let stored = read_record(&self.client, &self.service.namespace).await;
         let found = configurations.get(SHARED).await?;
         let wanted = entries::shared(place);
-        let stands = found.webhooks.as_ref() == Some(&wanted);
+        let (stands, print) = (found.webhooks.as_ref() == Some(&wanted), hash(&wanted));
         let recorded = match stored {
             Ok(stored) => self.recorded(stored, &found).await,
             Err(error) => Err(error),
         };
         let stored = match recorded {
             Ok(stored) => stored,
+            // Another replica was first, and puts right what there is.
+            Err(kube::Error::Api(status)) if status.code == 409 => return Err(kube::Error::Api(status)),
             Err(error) => {
                 // Without a record there is no epoch; the entries are put right all the same.
                 if !stands && self.may_write_now(SHARED) {
@@ -39,6 +43,7 @@ impl Registrar {
             }
         };
         if stands {
+            self.stood.insert(SHARED.to_owned(), print);
             let without_epoch = stored.record.epoch.is_none().then_some(stored.record.clone());
             self.without_epoch.send_if_modified(|before| {
                 let news = *before != without_epoch;
@@ -47,10 +52,17 @@ impl Registrar {
             });
             return Ok(stored.record.epoch);
         }
+        // Only Tagout writes the record, and of what others changed it knows no version. Once for a process.
+        if stored.record.compiler > COMPILER && self.yields((stored.record.uid.clone(), 0)) {
+            return Ok(stored.record.epoch);
+        }
         if !self.may_write_now(SHARED) {
             return Ok(stored.record.epoch);
         }
-        self.write_shared(configurations, found, wanted, stored).await
+        let ours = ValidatingWebhookConfiguration { webhooks: Some(wanted.clone()), ..found.clone() };
+        let by_others = stored.record.compiler == 0 && !same_but_for_trust(&found, &ours);
+        let changed = by_others && self.stood_before(SHARED, &print);
+        self.write_shared(configurations, found, wanted, stored, changed).await
     }
 
     /// The record, ending the epoch where the configuration was changed by other hands than Tagout's.
@@ -63,7 +75,8 @@ impl Registrar {
         let (record, version) = match stored {
             None => (Record::of(found), None),
             Some(stored) if stored.record.knows(found) => {
-                let current = Record { epoch: stored.record.epoch.clone(), ..Record::of(found) };
+                let Record { epoch, compiler, .. } = stored.record.clone();
+                let current = Record { epoch, compiler, ..Record::of(found) };
                 if stored.record.generation == current.generation {
                     return Ok(stored);
                 }
@@ -77,11 +90,7 @@ impl Registrar {
         let written = write_record(&self.client, &self.service.namespace, &record, version).await?;
         // Said by the replica that was first.
         if ends {
-            warn!(
-                configuration = SHARED,
-                "was changed by other hands: approvals by identity given until now do not count any more"
-            );
-            self.telemetry.epoch_ended();
+            EpochEnded { configuration: SHARED }.emit(&self.telemetry);
         }
         Ok(written)
     }
@@ -93,17 +102,24 @@ impl Registrar {
         found: ValidatingWebhookConfiguration,
         wanted: Vec<ValidatingWebhook>,
         stored: StoredRecord,
+        changed_by_others: bool,
     ) -> kube::Result<Option<String>> {
         let namespace = &self.service.namespace;
         // Entries that see more than before do not vouch for the time before.
         let carried = found.webhooks.as_deref().is_some_and(|before| see_the_same(before, &wanted));
-        let announced =
-            Record { epoch: stored.record.epoch.filter(|_| carried), next: Some(hash(&wanted)), ..Record::of(&found) };
+        let epoch = stored.record.epoch.filter(|_| carried);
+        let compiler = stored.record.compiler;
+        let announced = Record { epoch, next: Some(hash(&wanted)), compiler, ..Record::of(&found) };
         let stored = write_record(&self.client, namespace, &announced, stored.resource_version).await?;
         info!(configuration = SHARED, "the shared entries are written");
         let wanted = ValidatingWebhookConfiguration { webhooks: Some(wanted), ..found };
         let written = configurations.replace(SHARED, &PostParams::default(), &wanted).await?;
-        let record = Record { epoch: announced.epoch, ..Record::of(&written) };
+        if changed_by_others {
+            let uid = written.uid().unwrap_or_default();
+            let (kind, what) = ("ValidatingWebhookConfiguration", "was changed");
+            DriftRepaired { kind, name: SHARED, what, shared: &uid }.emit(&self.telemetry);
+        }
+        let record = Record { epoch: announced.epoch, compiler: COMPILER, ..Record::of(&written) };
         let stored = write_record(&self.client, namespace, &record, stored.resource_version).await?;
         Ok(stored.record.epoch)
     }

@@ -8,7 +8,7 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::api::{ApproverTeam, Mode, ProtectionRule};
+use crate::api::{ApproverTeam, BudgetStatus, FreezeStatus, Mode, ProtectionRule};
 use crate::entries;
 use crate::guard::{Rule, Team, faults, nobody_can_satisfy};
 
@@ -34,6 +34,11 @@ pub(super) struct Findings<'a> {
     pub(super) cluster: Option<&'a str>,
     pub(super) epoch: Option<&'a str>,
     pub(super) also_asks_about: Vec<String>,
+    pub(super) not_remembered: Vec<String>,
+    pub(super) budgets: Vec<BudgetStatus>,
+    pub(super) freeze: Option<FreezeStatus>,
+    /// Whether what Tagout itself tried passed, although it must not.
+    pub(super) admitted: bool,
 }
 
 pub(super) async fn write_rule(client: &Client, rule: &ProtectionRule, found: &Findings<'_>) -> kube::Result<()> {
@@ -41,19 +46,23 @@ pub(super) async fn write_rule(client: &Client, rule: &ProtectionRule, found: &F
     let generation = rule.metadata.generation;
     let mut conditions = status.conditions.clone();
     set(&mut conditions, READY, ready(rule, found.state, found.teams), generation);
-    set(&mut conditions, ENFORCED, enforced(rule, found.state), generation);
+    set(&mut conditions, ENFORCED, enforced(rule, found), generation);
     set(&mut conditions, APPROVABLE, approvable(rule, found.teams), generation);
     let same = status.conditions == conditions
         && status.observed_generation == generation
         && status.cluster.as_deref() == found.cluster
         && status.epoch.as_deref() == found.epoch
-        && status.also_asks_about == found.also_asks_about;
+        && status.also_asks_about == found.also_asks_about
+        && status.not_remembered == found.not_remembered
+        && status.budgets == found.budgets
+        && status.freeze == found.freeze;
     if same {
         return Ok(());
     }
     let wanted = json!({
         "observedGeneration": generation, "cluster": found.cluster, "epoch": found.epoch, "conditions": conditions,
-        "alsoAsksAbout": found.also_asks_about,
+        "alsoAsksAbout": found.also_asks_about, "notRemembered": found.not_remembered, "budgets": found.budgets,
+        "freeze": found.freeze,
     });
     patch::<ProtectionRule>(client, &rule.name_any(), rule.resource_version(), wanted).await
 }
@@ -204,12 +213,20 @@ fn older_version(generation: i64) -> Said {
     Said { is: false, reason: "OlderVersion", message }
 }
 
-fn enforced(rule: &ProtectionRule, state: &RuleState) -> Said {
-    match (state, rule.spec.mode) {
+fn enforced(rule: &ProtectionRule, found: &Findings) -> Said {
+    match (found.state, rule.spec.mode) {
         (RuleState::Rejected { generation_in_force: Some(generation), .. }, _) => older_version(*generation),
         (RuleState::Rejected { .. }, _) => {
             Said { is: false, reason: "NotInForce", message: "The API server does not know this rule.".to_owned() }
         }
+        (RuleState::InForce, Mode::Enforce) if found.admitted => Said {
+            is: false,
+            reason: "NotAsked",
+            message:
+                "What Tagout tried in a dry-run passed, although it must not: the API server does not ask Tagout. See \
+                      the log, canary."
+                    .to_owned(),
+        },
         (RuleState::InForce, Mode::Enforce) => Said {
             is: true,
             reason: "InForce",

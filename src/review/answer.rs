@@ -17,12 +17,21 @@ pub struct Answer<'a> {
 /// What a denial says, for people and for machines.
 #[derive(Debug)]
 pub struct Denied<'a> {
+    pub kind: Denial,
     pub message: String,
     pub group: &'a str,
     pub resource: &'a str,
     pub name: &'a str,
     pub object_uid: &'a str,
     pub causes: Vec<Cause>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Denial {
+    #[default]
+    Forbidden,
+    /// What is to be made is there: whoever makes or else updates has to hear just that.
+    AlreadyExists,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,8 +55,8 @@ impl Answer<'_> {
                 status: self.denied.as_ref().map(|denied| Status {
                     // 403 Forbidden is passed on by every client as it is. A 404 would be swallowed, a 409 or 429
                     // tried again.
-                    code: 403,
-                    reason: "Forbidden",
+                    code: if denied.kind == Denial::AlreadyExists { 409 } else { 403 },
+                    reason: if denied.kind == Denial::AlreadyExists { "AlreadyExists" } else { "Forbidden" },
                     message: &denied.message,
                     details: Details {
                         name: denied.name,

@@ -16,10 +16,10 @@ use thiserror::Error;
 
 use crate::api::json_fault;
 
-pub use answer::{Answer, Cause, Denied};
+pub use answer::{Answer, Cause, Denial, Denied};
 pub use bounded::OWNERS;
 pub use changes::other_changes;
-pub use object::{Metadata, Object, OwnerReference};
+pub use object::{Born, Metadata, Object, OwnerReference};
 
 /// The request in a review, with as much of its objects as `O` holds.
 #[derive(Debug, Deserialize)]
@@ -94,6 +94,30 @@ pub type MetadataRequest<'a> = Request<'a, Object<'a>>;
 
 /// A review whose objects are compared as they stand.
 pub type RawRequest<'a> = Request<'a, &'a RawValue>;
+
+/// What a review is about, whatever else is in it: what cannot be read as a whole is not let pass because of that.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gist<'a> {
+    #[serde(borrow)]
+    pub uid: Cow<'a, str>,
+    #[serde(borrow)]
+    pub resource: Resource<'a>,
+    #[serde(borrow, default)]
+    pub name: Cow<'a, str>,
+    #[serde(borrow, default = "nothing")]
+    pub object: Option<Born<'a>>,
+}
+
+pub fn gist(body: &[u8]) -> Option<Gist<'_>> {
+    #[derive(Deserialize)]
+    struct AdmissionReview<'a> {
+        #[serde(borrow)]
+        request: Gist<'a>,
+    }
+    let review: AdmissionReview = serde_json::from_slice(body).ok()?;
+    Some(review.request).filter(|gist| !gist.uid.is_empty() && gist.uid.len() <= 128)
+}
 
 /// Why a body is no review that can be decided. Its text never quotes the body.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]

@@ -16,6 +16,24 @@ pub struct Object<'a> {
     pub metadata: Metadata<'a>,
 }
 
+/// What is to be made, as far as its name and makers go: whatever else is in it keeps nobody from reading that.
+#[derive(Debug, Deserialize)]
+pub struct Born<'a> {
+    #[serde(borrow)]
+    pub metadata: Birth<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Birth<'a> {
+    #[serde(borrow, default)]
+    pub name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub namespace: Cow<'a, str>,
+    #[serde(default, deserialize_with = "bounded::beginning")]
+    pub owner_references: Vec<OwnerReference>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata<'a> {

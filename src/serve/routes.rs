@@ -2,21 +2,24 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jiff::SignedDuration;
+use rustls::pki_types::UnixTime;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use super::Readiness;
+use super::connections::Shown;
+use crate::certificates::{Callers, Stranger};
 use crate::gate::{Called, Gate, Unanswered};
 use crate::telemetry::Telemetry;
 
@@ -38,21 +41,31 @@ struct Web {
     bodies: Arc<Semaphore>,
 }
 
-pub(super) fn router(gate: Arc<Gate>, readiness: Readiness) -> Router {
+/// Where callers are known, nobody else is answered but by the probes, which are asked by who has no certificate.
+pub(super) fn router(gate: Arc<Gate>, readiness: Readiness, callers: Option<Arc<Callers>>) -> Router {
     let leaving = readiness.clone();
     let web = Web { gate, bodies: Arc::new(Semaphore::new(BODIES as usize)) };
-    Router::new()
+    let reviews = Router::new()
         .route("/v1/rules/{rule}", rule(|rule| Called::By(rule)))
         .route("/v1/rules/{rule}/beside", rule(|rule| Called::Beside(rule)))
         .route("/v1/rules/{rule}/conditions", rule(|rule| Called::Leaves(rule)))
         .route("/v1/approvals", post(approvals))
         .route("/v1/loosen", post(loosen))
-        .with_state(web)
+        .route("/v1/returns", post(returns))
+        .with_state(web.clone());
+    let reviews = match callers {
+        Some(callers) => reviews.layer(from_fn_with_state((web, callers), for_callers)),
+        None => reviews,
+    };
+    reviews
         .layer(map_response(move |response| ready(ready_to_leave(&leaving, response))))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || probe(&readiness)))
         .fallback(async || {
-            (StatusCode::NOT_FOUND, "tagout: there is nothing here; see /v1/rules/NAME, /v1/approvals and /v1/loosen\n")
+            (
+                StatusCode::NOT_FOUND,
+                "tagout: there is nothing here; see /v1/rules/NAME, /v1/returns, /v1/approvals and /v1/loosen\n",
+            )
         })
         .method_not_allowed_fallback(async || {
             (
@@ -60,6 +73,18 @@ pub(super) fn router(gate: Arc<Gate>, readiness: Readiness) -> Router {
                 "tagout: this path takes another method: POST for reviews, GET for probes\n",
             )
         })
+}
+
+async fn for_callers(
+    State((web, callers)): State<(Web, Arc<Callers>)>,
+    Extension(Shown(shown)): Extension<Shown>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match callers.check(&shown, UnixTime::now()) {
+        Ok(()) => next.run(request).await,
+        Err(stranger) => web.respond(Err(Problem::Unauthenticated(stranger))),
+    }
 }
 
 /// Once asked to stop, tells clients not to reuse their connection: a POST that meets a closing one is not repeated.
@@ -131,6 +156,15 @@ async fn loosen(State(web): State<Web>, Query(wait): Query<Wait>, headers: Heade
     web.respond(answered.await)
 }
 
+async fn returns(State(web): State<Web>, Query(wait): Query<Wait>, headers: HeaderMap, body: Body) -> Response {
+    let answered = async {
+        let deadline = wait.deadline()?;
+        let (body, _room) = read(&web, &headers, body, deadline).await?;
+        Ok(timeout_at(deadline, web.gate.returns(&body, deadline)).await.map_err(|_| Problem::TooLate)??)
+    };
+    web.respond(answered.await)
+}
+
 impl Web {
     fn respond(&self, answered: Result<Vec<u8>, Problem>) -> Response {
         let problem = match answered {
@@ -140,6 +174,7 @@ impl Web {
         match &problem {
             // The gate has counted it.
             Problem::Unanswered(_) => {}
+            Problem::Unauthenticated(stranger) => self.gate.failed("unauthenticated", &stranger.to_string()),
             Problem::BadRequest(text) => self.gate.failed("malformed", text),
             Problem::TooLarge => self.gate.failed("too_large", "a body larger than any review"),
             Problem::TooLate => self.gate.failed("too_late", "no decision in the time given"),
@@ -209,6 +244,7 @@ async fn read(
 
 /// Why there is no answer. To the API server every one of these is a call that failed; none is ever "allowed".
 enum Problem {
+    Unauthenticated(Stranger),
     BadRequest(String),
     TooLarge,
     TooLate,
@@ -224,6 +260,12 @@ impl From<Unanswered> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, text) = match self {
+            Self::Unauthenticated(stranger) => (
+                StatusCode::FORBIDDEN,
+                format!(
+                    "tagout: {stranger}; this webhook answers only whoever shows a client certificate of --client-ca"
+                ),
+            ),
             Self::BadRequest(text) => (StatusCode::BAD_REQUEST, format!("tagout: {text}")),
             Self::Unanswered(error @ Unanswered::Malformed(_)) => (StatusCode::BAD_REQUEST, error.to_string()),
             // No Retry-After: with it the API server would try ten times while a person waits.

@@ -1,47 +1,51 @@
-//! What is counted and logged. One struct for each event emits all of it, so that log and metrics never disagree.
+//! What is logged, counted and told. One struct for each event emits all of it: the log's line, the metric, the Event,
+//! the annotations of the audit log and the notification never disagree.
 
+mod decided;
+mod guard;
+#[cfg(feature = "otel")]
+mod traces;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicI64;
 
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tracing::{info, warn};
 
-use crate::guard::Verdict;
+use crate::cluster::Announcer;
+use crate::notify::{Data, Kind, Notification, Notifier};
+
+use decided::Decisions;
+pub use decided::{Decided, Unweighed};
+use guard::Guard;
+pub use guard::{
+    Check, DriftRepaired, EpochEnded, Locked, NotificationsChanged, Relocked, RuleRejected, Tried, UnlockGranted,
+};
+
+#[cfg(feature = "otel")]
+pub use traces::Traces;
 
 pub struct Telemetry {
     registry: Registry,
-    decisions: Family<DecisionLabels, Counter>,
+    announcer: Announcer,
+    notifier: Notifier,
+    decisions: Decisions,
     presented: Family<PresentedLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
     rules: Family<RuleLabels, Gauge<i64, AtomicI64>>,
-    broken_glass: Family<GlassLabels, Counter>,
-    epochs_ended: Counter,
-}
-
-/// Labels come from rules, never from a review: reviews can be forged, and every value is a time series.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DecisionLabels {
-    rule: String,
-    action: &'static str,
-    resource: String,
-    verdict: VerdictLabel,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct VerdictLabel(Verdict);
-
-impl EncodeLabelValue for VerdictLabel {
-    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
-        self.0.as_str().encode(encoder)
-    }
+    lapsed: Family<RuleNameLabels, Gauge<i64, AtomicI64>>,
+    guard: Guard,
+    certificates: Family<CertificateLabels, Gauge<i64, AtomicI64>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct GlassLabels {
+struct RuleNameLabels {
     rule: String,
 }
 
@@ -60,23 +64,9 @@ struct RuleLabels {
     state: &'static str,
 }
 
-/// A request was decided.
-pub struct Decided<'a> {
-    pub request: String,
-    pub rule: &'a str,
-    /// The kind as the rule names it, or `other`.
-    pub resource_label: &'a str,
-    pub action: &'static str,
-    pub kind: String,
-    pub namespace: &'a str,
-    pub name: &'a str,
-    pub uid: &'a str,
-    pub requester: &'a str,
-    pub verdict: Verdict,
-    pub because: String,
-    /// Who passed a rule alone, in an emergency.
-    pub broke_glass: &'a [String],
-    pub dry_run: bool,
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabels {
+    certificate: &'static str,
 }
 
 /// Somebody wrote an approval.
@@ -102,38 +92,52 @@ pub struct Registered {
     pub rejected: usize,
 }
 
+/// Places in the budgets of a rule were held and came to nothing: forged reviews leave these behind.
+pub struct Lapsed<'a> {
+    pub rule: &'a str,
+    pub count: usize,
+}
+
 impl Telemetry {
-    pub fn new() -> Self {
+    /// Writes Events by the one, and tells others by the other.
+    pub fn new(announcer: Announcer, notifier: Notifier) -> Self {
         let mut registry = Registry::with_prefix("tagout");
         let this = Self {
-            decisions: Family::default(),
+            announcer,
+            notifier,
+            decisions: Decisions::default(),
             presented: Family::default(),
             failures: Family::default(),
             rules: Family::default(),
-            broken_glass: Family::default(),
-            epochs_ended: Counter::default(),
+            lapsed: Family::default(),
+            guard: Guard::default(),
+            certificates: Family::default(),
             registry: Registry::default(),
         };
-        registry.register("decisions", "Requests decided, by the rule that was asked", this.decisions.clone());
+        this.decisions.register(&mut registry);
+        this.notifier.register(&mut registry);
         registry.register("approvals_presented", "Approvals written on objects", this.presented.clone());
         registry.register("calls_failed", "Calls that could not be answered", this.failures.clone());
         registry.register("rules", "Rules, by whether the API server holds their latest version", this.rules.clone());
         registry.register(
-            "break_glass",
-            "Requests let pass in an emergency, by the rule that was asked",
-            this.broken_glass.clone(),
+            "places_lapsed",
+            "Deletions let pass in the window of a rule's budgets that never happened",
+            this.lapsed.clone(),
         );
+        this.guard.register(&mut registry);
         registry.register(
-            "epochs_ended",
-            "Times the guard's configuration was changed by other hands",
-            this.epochs_ended.clone(),
+            "certificate_expiry_timestamp_seconds",
+            "When the served certificate and its authority run out, in seconds since 1970",
+            this.certificates.clone(),
         );
         Self { registry, ..this }
     }
 
-    /// The shared configuration was changed by other hands.
-    pub fn epoch_ended(&self) {
-        self.epochs_ended.inc();
+    /// The served certificate and its authority run out then, in seconds since 1970.
+    pub fn certificates_end(&self, serving: i64, authority: i64) {
+        for (certificate, ends) in [("serving", serving), ("authority", authority)] {
+            self.certificates.get_or_create(&CertificateLabels { certificate }).set(ends);
+        }
     }
 
     /// All metrics in the OpenMetrics text format.
@@ -141,56 +145,6 @@ impl Telemetry {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string does not fail");
         text
-    }
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Decided<'_> {
-    pub fn emit(self, telemetry: &Telemetry) {
-        telemetry
-            .decisions
-            .get_or_create(&DecisionLabels {
-                rule: self.rule.to_owned(),
-                action: self.action,
-                resource: self.resource_label.to_owned(),
-                verdict: VerdictLabel(self.verdict),
-            })
-            .inc();
-        if !self.broke_glass.is_empty() && !self.dry_run {
-            telemetry.broken_glass.get_or_create(&GlassLabels { rule: self.rule.to_owned() }).inc();
-            warn!(
-                event = "break_glass",
-                request = self.request,
-                people = self.broke_glass.join(","),
-                rule = self.rule,
-                action = self.action,
-                kind = self.kind,
-                namespace = self.namespace,
-                name = self.name,
-                uid = self.uid,
-                requester = self.requester,
-                "an emergency: a rule was passed by one person alone"
-            );
-        }
-        info!(
-            event = "decided",
-            request = self.request,
-            verdict = self.verdict.as_str(),
-            because = self.because,
-            rule = self.rule,
-            action = self.action,
-            kind = self.kind,
-            namespace = self.namespace,
-            name = self.name,
-            uid = self.uid,
-            requester = self.requester,
-            dry_run = self.dry_run,
-        );
     }
 }
 
@@ -212,13 +166,51 @@ impl Presented<'_> {
             approver = self.approver,
             dry_run = self.dry_run,
         );
+        if self.refused.is_none() && !self.dry_run && telemetry.notifier.wants(Kind::Presented) {
+            telemetry.notifier.tell(&self.notification());
+        }
+    }
+
+    fn notification(self) -> Notification {
+        let approver: String = self.approver.chars().take(256).collect();
+        let data = Data {
+            message: format!("An approval of {} {} was written by {approver}", self.kind, self.name),
+            kind: self.kind,
+            namespace: self.namespace.to_owned(),
+            name: self.name.to_owned(),
+            uid: self.uid.to_owned(),
+            requester: approver.clone(),
+            people: vec![approver],
+            ..Data::default()
+        };
+        Notification::new(Kind::Presented, Timestamp::now(), data)
     }
 }
 
 impl Failed<'_> {
+    /// The annotations of the API server's audit log, where it was refused for that.
+    pub fn audit() -> BTreeMap<&'static str, String> {
+        BTreeMap::from([("verdict", "deny".to_owned()), ("because", "it could not be decided".to_owned())])
+    }
+
     pub fn emit(self, telemetry: &Telemetry) {
         telemetry.failures.get_or_create(&FailureLabels { reason: self.reason }).inc();
         warn!(event = "call_failed", reason = self.reason, detail = self.detail);
+    }
+}
+
+impl Lapsed<'_> {
+    pub fn emit(self, telemetry: &Telemetry) {
+        let count = i64::try_from(self.count).unwrap_or(i64::MAX);
+        let before = telemetry.lapsed.get_or_create(&RuleNameLabels { rule: self.rule.to_owned() }).set(count);
+        if count > before {
+            warn!(
+                event = "places_lapsed",
+                rule = self.rule,
+                count,
+                "deletions were let pass and never happened: see whether reviews are forged"
+            );
+        }
     }
 }
 

@@ -1,11 +1,9 @@
 //! Whatever is sent to the process, it answers with a clear refusal, stays up, and answers the next proper review.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use controlplane::User;
 use serde_json::{Value, json};
 
 use crate::world::{World, shared, text};
@@ -51,7 +49,7 @@ pub fn curl(world: &World, path: &str, args: &[&str], input: &[u8]) -> Reply {
     Reply { status: status.parse().expect("a number"), body: body.to_owned() }
 }
 
-fn post(path: &str, body: impl AsRef<[u8]>) -> Reply {
+pub fn post(path: &str, body: impl AsRef<[u8]>) -> Reply {
     curl(shared(), path, &[&JSON[..], &["--data-binary", "@-"]].concat(), body.as_ref())
 }
 
@@ -124,13 +122,19 @@ pub fn serves(world: &World) {
     assert_eq!(world.tagout.log().matches("\"serving\"").count(), 1);
 }
 
-/// Each is answered with this status and these words, and never holds what was sent.
+/// A denial in so many words: what cannot be read may have been made so, and an error would be let pass by entries that
+/// are open while Tagout is away.
+fn is_denied(reply: &Reply) -> bool {
+    reply.status == 200 && reply.body.contains("\"allowed\":false") && reply.body.contains("\"Undecided\"")
+}
+
+/// Each is answered with this status, or denied, and with these words, and never holds what was sent.
 #[track_caller]
 fn all_are_refused(cases: &[(&str, Reply, &[u16], &str)]) {
     let wrong: Vec<_> = cases
         .iter()
         .filter(|(_, reply, statuses, words)| {
-            !statuses.contains(&reply.status)
+            !(statuses.contains(&reply.status) || (statuses.contains(&400) && is_denied(reply)))
                 || !reply.body.contains(words)
                 || reply.body.trim().is_empty()
                 || reply.body.contains(MARKER)
@@ -448,71 +452,4 @@ fn a_timeout_is_a_duration_and_never_a_way_to_wait_for_ever() {
         ("more than a number holds", asked("99999999999999999999999h"), &[400], WORDS),
         ("approvals", post(&format!("{APPROVALS}?timeout=abc"), presented().to_string()), &[400], WORDS),
     ]);
-}
-
-#[test]
-fn a_forged_review_grants_nothing() {
-    let namespace = shared().production();
-    namespace.deployment("api");
-    let statement = namespace.statement("deployment/api", User::Alice);
-    let live = namespace.get("deployment/api");
-    let mut approved = live.clone();
-    approved["metadata"]["labels"]["tagout.dev/approval"] = json!("");
-    approved["metadata"]["annotations"]["tagout.dev/approval"] = json!(json!([statement]).to_string());
-    for (name, group) in
-        [(User::Alice.name(), "senior-sre"), ("agent-7", "system:masters"), ("system:kube-controller-manager", "")]
-    {
-        let mut forged = review();
-        forged["request"]["userInfo"] = json!({"username": name, "groups": [group]});
-        forged["request"]["namespace"] = json!(namespace.name);
-        forged["request"]["oldObject"] = approved.clone();
-        post(RULE, forged.to_string());
-        forged["request"]["operation"] = json!("UPDATE");
-        forged["request"]["oldObject"] = live.clone();
-        forged["request"]["object"] = approved.clone();
-        post(APPROVALS, forged.to_string());
-        namespace
-            .kubectl(User::Agent, &["delete", "deployment", "api"])
-            .is_refused(&["needs approval by 1 of approvers"]);
-    }
-}
-
-fn decisions() -> Vec<String> {
-    let metrics = shared().metrics();
-    metrics.lines().filter(|line| line.starts_with("tagout_decisions_total{")).map(str::to_owned).collect()
-}
-
-#[test]
-fn forged_reviews_make_no_new_time_series() {
-    let world = shared();
-    let address = world.tagout.address();
-    let calls: Vec<_> = (0..1000)
-        .map(|n| {
-            let mut forged = review();
-            forged["request"]["resource"] = json!({"group": format!("forged{n}.example.com"), "resource": format!("forged{n}s")});
-            forged["request"]["userInfo"]["username"] = json!(format!("forged-user-{n}"));
-            // Each name that is not known may cost a moment of looking for news.
-            let rule = if n % 100 == 0 { format!("forged-rule-{n}") } else { "production".to_owned() };
-            let body = forged.to_string().replace('\\', "\\\\").replace('"', "\\\"");
-            format!("url = \"https://{address}/v1/rules/{rule}\"\nheader = \"Content-Type: application/json\"\ndata-binary = \"{body}\"\ninsecure\nhttp1.1\noutput = \"/dev/null\"\n")
-        })
-        .collect();
-    let before = decisions().len();
-    let mut curl = Command::new("curl");
-    let mut curl = curl.args(["--silent", "--config", "-"]).stdin(Stdio::piped()).spawn().expect("curl is installed");
-    curl.stdin.take().expect("a pipe").write_all(calls.join("next\n").as_bytes()).expect("it reads");
-    assert!(curl.wait().expect("it ends").success());
-    let after = decisions();
-    assert!(
-        after.iter().any(|line| line.contains("rule=\"production\"") && line.contains("resource=\"other\"")),
-        "{after:?}"
-    );
-    assert!(!after.iter().any(|line| line.contains("forged")), "{after:?}");
-    // Other tests run at the same time, and make rules of their own.
-    assert!(after.len() < before + 100, "{before} series became {}", after.len());
-    for line in &after {
-        let labels = line.split_once('{').and_then(|(_, rest)| rest.split_once('}')).expect("labels").0;
-        let keys: BTreeSet<_> = labels.split("\",").filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
-        assert_eq!(keys, BTreeSet::from(["action", "resource", "rule", "verdict"]), "{line}");
-    }
 }

@@ -1,7 +1,7 @@
 //! What goes because something else was let go, and what does not.
 
 use controlplane::User;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::approvals::stateful_set;
 use crate::world::{Namespace, Outcome, eventually, shared, text};
@@ -110,8 +110,9 @@ fn a_namespace_with_one_labelled_object_is_not_deleted_and_one_without_is() {
 #[test]
 fn nobody_else_writes_down_what_was_destroyed() {
     let record = json!({"apiVersion": "tagout.dev/v1alpha1", "kind": "DeletionRecord", "metadata": {"name": "forged"},
-        "spec": {"resource": "deployments.apps", "apiVersion": "apps/v1", "namespace": "n", "name": "d", "uid": "u",
-            "requester": "agent", "rules": [], "statements": [], "protects": {"digest": ""}}});
+        "spec": {"resource": "deployments.apps", "apiVersion": "apps/v1", "namespace": "n", "name": "d", "deletions": [
+            {"uid": "u", "at": "2026-01-01T00:00:00Z", "last": "2026-01-01T00:00:00Z", "requesters": ["agent"], "rules": [], "statements": [],
+                "protects": {"digest": ""}}]}});
     shared().apply(User::Agent, &record).is_refused(&["Tagout itself writes down"]);
 }
 
@@ -123,10 +124,12 @@ fn an_approved_deletion_is_written_down() {
     namespace.present(User::Alice, "deployment/api", &json!([statement])).succeeds();
     namespace.kubectl(User::Agent, &["delete", "deployment/api", "--dry-run=server"]).succeeds();
     let records = || shared().get(&["deletionrecords"])["items"].as_array().unwrap().clone();
-    assert!(!records().iter().any(|record| record["spec"]["uid"] == uid.as_str()), "a dry-run writes nothing");
+    let is_of = |record: &&Value| record["spec"]["deletions"][0]["uid"] == uid.as_str();
+    assert!(!records().iter().any(|record| is_of(&record)), "a dry-run writes nothing");
     delete(&namespace, "deployment/api", "background").succeeds();
     let records = records();
-    let record = records.iter().find(|record| record["spec"]["uid"] == uid.as_str()).expect("a record");
-    assert_eq!(record["spec"]["statements"][0]["approver"], User::Alice.name());
-    assert_eq!(record["spec"]["requester"], User::Agent.name());
+    let deletion = &records.iter().find(is_of).expect("a record")["spec"]["deletions"][0];
+    assert_eq!(deletion["statements"][0]["approver"], User::Alice.name());
+    assert_eq!(deletion["requesters"], json!([User::Agent.name()]));
+    assert_eq!(deletion["radius"]["StatefulSet"], 1);
 }

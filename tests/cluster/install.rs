@@ -26,7 +26,8 @@ fn at_a_terminal(world: &World, user: User, line: &str) -> Outcome {
 
 fn template(world: &World, values: &[&str]) -> Outcome {
     let mut helm = world.cp.helm(User::Admin);
-    helm.arg("template").arg("tagout").arg(chart()).args(["--namespace", NAMESPACE]);
+    // Hooks are Helm's: nobody applies them by hand.
+    helm.arg("template").arg("tagout").arg(chart()).args(["--no-hooks", "--namespace", NAMESPACE]);
     for value in values {
         helm.args(["--set", value]);
     }
@@ -60,6 +61,16 @@ fn without_approvers_the_chart_does_not_render_and_names_the_value() {
     template(world, &[]).is_refused(&["approvers.groups, approvers.users or approvers.members"]);
     template(world, &["approvers.users={dave}"]).succeeds();
     template(world, &["approvers.groups={system:masters}"]).is_refused(&["system:masters", "Name a group of people"]);
+}
+
+#[test]
+fn names_of_clients_without_an_authority_do_not_render() {
+    let values = ["approvers.users={dave}", "clientCA.names={apiserver}", "clientCA.secretName=apiserver-ca"];
+    template(shared(), &values[..2]).is_refused(&["clientCA.secretName must name the Secret"]);
+    let rendered = template(shared(), &values).succeeds().out;
+    for argument in ["--client-ca=/etc/tagout/client-ca/ca.crt", "--client-name=apiserver"] {
+        assert!(rendered.contains(argument), "{argument}");
+    }
 }
 
 #[test]

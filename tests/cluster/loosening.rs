@@ -293,7 +293,9 @@ fn a_kind_renamed_in_its_definitions_status_is_refused() {
         for names in [json!({"plural": "foos"}), json!({"kind": "Foo"}), json!({"plural": ""})] {
             let patch = json!({"status": {"acceptedNames": names}}).to_string();
             let rename = ["patch", "crd", &name, "--subresource=status", "--type=merge", "-p", &patch];
-            shared().kubectl(User::Agent, &rename).is_refused(&["the names under which Tagout's kinds are served"]);
+            shared()
+                .kubectl(User::Agent, &rename)
+                .is_refused(&["that Tagout's kinds are served, and under which names"]);
         }
         let harmless = json!({"metadata": {"labels": {"a": "b"}}}).to_string();
         let patch = ["patch", "crd", &name, "--type=merge", "-p", &harmless];

@@ -30,6 +30,8 @@ fn with_tagout_dead_daily_work_goes_on_and_nothing_protected_is_destroyed() {
     assert_daily_work(&world);
     a_node_is_drained(&world);
     destruction_and_approvals_fail_closed(&world.borrowed(&before[0]), "guarded");
+    // By a key that no rule uses.
+    world.kubectl(User::Ci, &["label", "namespace", &before[0], "pod-security.kubernetes.io/warn=baseline"]).succeeds();
     what_was_terminating_can_finish(&world.borrowed(&before[1]), "terminating");
     for name in &lenient {
         world.borrowed(name).kubectl(User::Agent, &["delete", "deployment", "api"]).succeeds();

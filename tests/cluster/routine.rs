@@ -426,7 +426,7 @@ fn helm(namespace: &Namespace, args: &[&str]) -> Outcome {
 }
 
 pub fn rolled_out(namespace: &Namespace, what: &str) {
-    namespace.kubectl(User::Ci, &["rollout", "status", what, "--timeout=90s"]).succeeds();
+    namespace.kubectl(User::Ci, &["rollout", "status", what, "--timeout=180s"]).succeeds();
 }
 
 fn items(namespace: &Namespace, what: &str, selector: &str) -> Vec<Value> {

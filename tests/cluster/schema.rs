@@ -228,7 +228,17 @@ fn an_option_that_would_do_nothing_yet_is_refused() {
         (changed(&json!({"actions": ["Loosen"]})), "Loosen cannot be named"),
         (changed(&json!({"approval": {"proof": "identity"}})), "supported values: \"Identity\""),
         (changed(&json!({"actions": ["Explode"]})), "supported values: \"Delete\""),
-        (changed(&json!({"actions": ["Delete", "Recreate"]})), "spec.actions"),
+        (changed(&json!({"actions": ["Delete", "Delete"]})), "Duplicate value"),
+        (changed(&json!({"allowance": {"count": 1, "window": "1h"}})), "per: Required value"),
+        (changed(&json!({"ceiling": {"count": 0, "window": "1h", "per": "Rule"}})), "greater than or equal to 1"),
+        (changed(&json!({"ceiling": {"count": 1, "window": "10s", "per": "Rule"}})), "at least 1m"),
+        (changed(&json!({"ceiling": {"count": 1, "window": "169h", "per": "Rule"}})), "at most 168h"),
+        (changed(&json!({"recreation": {"window": "0s"}})), "longer than 0s"),
+        (changed(&json!({"freeze": [{"reason": "x"}]})), "say from and until, or schedule and duration"),
+        (
+            changed(&json!({"freeze": [{"from": "tomorrow", "until": "2027-01-01T00:00", "reason": "x"}]})),
+            "without an offset",
+        ),
         (changed(&json!({"actions": []})), "should have at least 1 items"),
         (changed(&json!({"mode": "Block"})), "supported values: \"Audit\", \"Warn\", \"Enforce\""),
         (changed(&json!({"mode": "enforce"})), "supported values: \"Audit\", \"Warn\", \"Enforce\""),
@@ -307,7 +317,7 @@ fn defaults_are_written_in_and_the_rest_stays_as_it_was_written() {
     let mut expected = manifest["spec"].clone();
     let defaults = json!({
         "mode": "Enforce",
-        "actions": ["Delete", "ScaleToZero", "Reparent", "Finalize", "DiscardData", "Unprotect"],
+        "actions": ["Delete", "Recreate", "ScaleToZero", "Reparent", "Finalize", "DiscardData", "Unprotect"],
         "failurePolicy": "Fail",
         "approval": {
             "proof": "Identity",
@@ -327,7 +337,14 @@ fn defaults_are_written_in_and_the_rest_stays_as_it_was_written() {
         "objectSelector": {"matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["b", "c"]}]},
         "except": [{"name": "preview-*", "annotation": "helm.sh/hook"}],
         "matchConditions": [{"name": "tier", "expression": "object.metadata.?labels['tier'].orValue('') != 'batch'"}],
-        "actions": ["Delete", "ScaleToZero", "Reparent", "Finalize", "DiscardData", "Unprotect"],
+        "actions": ["Delete", "Recreate", "ScaleToZero", "Reparent", "Finalize", "DiscardData", "Unprotect"],
+        "allowance": {"count": 5, "window": "10m", "per": "Requester"},
+        "ceiling": {"count": 20, "volumes": 2, "window": "1h", "per": "Rule"},
+        "recreation": {"window": "48h"},
+        "freeze": [
+            {"schedule": "0 18 * * 5", "duration": "62h", "timeZone": "Europe/Berlin", "reason": "weekend"},
+            {"from": "2026-12-23T18:00", "until": "2027-01-04T08:00", "timeZone": "Etc/UTC", "reason": "holidays"},
+        ],
         "approval": {
             "proof": "Identity",
             "require": [{"anyOf": ["approvers"], "count": 2}],

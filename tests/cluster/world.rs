@@ -1,15 +1,19 @@
 //! What tests stand on: the shared control plane with Tagout installed, and namespaces in it.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
+use std::{io, panic, thread};
 
 use controlplane::{ControlPlane, Installation, Options, User};
 use serde_json::{Value, json};
+
+pub use crate::outcome::Outcome;
 use tagout::api::Protects;
 
 /// A control plane with the chart installed, people of group `senior-sre` being the approvers.
@@ -21,14 +25,32 @@ pub struct World {
 /// The one that all tests share. Nothing in it may be stopped or reconfigured by a test.
 pub fn shared() -> &'static World {
     static SHARED: OnceLock<World> = OnceLock::new();
-    SHARED.get_or_init(|| World::start(&Options::default()))
+    INSTEAD.get().unwrap_or_else(|| SHARED.get_or_init(|| World::start(&Options::default())))
+}
+
+thread_local! {
+    static INSTEAD: Cell<Option<&'static World>> = const { Cell::new(None) };
+}
+
+/// From now on the shared world is this one, for the test that says so.
+pub fn instead_of_shared(world: &'static World) {
+    INSTEAD.set(Some(world));
 }
 
 impl World {
     /// A world of one's own, for a test that breaks it. It ends with the test run.
     pub fn start(options: &Options) -> Self {
-        let cp = Box::leak(Box::new(ControlPlane::start(options).expect("a control plane")));
-        let tagout = Installation::helm(cp, &chart(), &binary(), &APPROVERS).unwrap_or_else(|error| {
+        Self::installed(Box::leak(Box::new(ControlPlane::start(options).expect("a control plane"))), &APPROVERS)
+    }
+
+    /// One with these values of the chart, which have to name the approvers.
+    pub fn installed(cp: &'static ControlPlane, values: &[&str]) -> Self {
+        failures_are_told_at_once();
+        // Most tests change what makes Tagout work, to see what comes of it.
+        let open =
+            Some("selfProtection.enabled=false").filter(|_| !values.iter().any(|one| one.starts_with("selfProt")));
+        let values: Vec<&str> = values.iter().copied().chain(open).collect();
+        let tagout = Installation::helm(cp, &chart(), &binary(), &values).unwrap_or_else(|error| {
             let log = std::fs::read_to_string(cp.dir().join("logs/tagout.log")).unwrap_or_default();
             panic!("Tagout is not installed: {error:#}\n{log}")
         });
@@ -37,10 +59,17 @@ impl World {
         world
     }
 
+    /// One that this command installs.
+    pub fn installed_by(cp: &'static ControlPlane, command: Command) -> Self {
+        failures_are_told_at_once();
+        let world = Self { cp, tagout: Installation::by(cp, &binary(), command).expect("it is installed") };
+        world.epoch();
+        world
+    }
+
     /// Ends it: a control plane that nobody uses any more slows down the tests that still run.
-    pub fn end(mut self) {
-        self.tagout.kill().expect("it is killed");
-        self.cp.end();
+    pub fn end(self) {
+        drop(self);
     }
 
     /// What approvals by identity have to name: once it is certain that nobody can plant any.
@@ -113,10 +142,13 @@ impl World {
             .sum()
     }
 
-    /// The calls about what rules name, without those about what may hold a labelled object.
+    /// The calls about what rules name, without those about what may hold a labelled object, about namespaces that are made,
+    /// and by which Tagout tries itself.
     pub fn calls_about_objects(&self) -> u64 {
         let beside = ["contents", "replicasets", "scale"].map(|entry| format!("{entry}.labelled-objects.tagout.dev"));
-        self.calls("tagout.dev") - beside.iter().map(|entry| self.calls(entry)).sum::<u64>()
+        let beside = beside.iter().map(|entry| self.calls(entry)).sum::<u64>();
+        let tried = ["records.tagout.dev", "stored-approvals.tagout.dev"].map(|entry| self.calls(entry));
+        self.calls("tagout.dev") - beside - self.calls("returns.tagout.dev") - tried.iter().sum::<u64>()
     }
 
     /// Has bob approve what a change loosens, if it loosens anything.
@@ -244,6 +276,28 @@ impl Namespace<'_> {
     }
 }
 
+/// Also where a test fails.
+impl Drop for World {
+    fn drop(&mut self) {
+        // One that was not running any more is not killed.
+        self.tagout.kill().ok();
+        self.cp.end();
+    }
+}
+
+/// The harness keeps what a test says until all are done, and who waits wants to know what went wrong.
+fn failures_are_told_at_once() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |panicked| {
+            let test = thread::current().name().unwrap_or("a thread").to_owned();
+            writeln!(io::stderr(), "{test}: {panicked}").ok();
+            usual(panicked);
+        }));
+    });
+}
+
 /// The patch that presents an annotation of this text.
 pub fn presenting(annotation: &str) -> String {
     json!({"metadata": {
@@ -292,47 +346,6 @@ pub fn rule(name: &str, label: &str) -> Value {
             "approval": {"require": [{"anyOf": ["approvers"]}]},
         },
     })
-}
-
-/// What a command said.
-#[derive(Debug)]
-pub struct Outcome {
-    pub ok: bool,
-    pub out: String,
-    pub err: String,
-}
-
-impl Outcome {
-    pub fn of(command: &mut Command, input: &str) -> Self {
-        use std::io::Write;
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-        // A command that does not read its input may have closed it.
-        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
-        let Output { status, stdout, stderr } = child.wait_with_output().expect("it ends");
-        Self {
-            ok: status.success(),
-            out: String::from_utf8_lossy(&stdout).into_owned(),
-            err: String::from_utf8_lossy(&stderr).into_owned(),
-        }
-    }
-
-    #[track_caller]
-    pub fn succeeds(self) -> Self {
-        assert!(self.ok, "it should have succeeded: {}{}", self.out, self.err);
-        self
-    }
-
-    /// It failed, and said each of these.
-    #[expect(clippy::wrong_self_convention, reason = "it reads as the assertion it is")]
-    #[track_caller]
-    pub fn is_refused(self, words: &[&str]) -> Self {
-        assert!(!self.ok, "it should have been refused: {}", self.out);
-        for word in words {
-            assert!(self.err.contains(word), "{word:?} is not in: {}", self.err);
-        }
-        self
-    }
 }
 
 /// Waits for what controllers do in their own time.

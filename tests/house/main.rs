@@ -10,19 +10,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Who may know whom. Data flows one way: what decides knows nothing of what asks.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("api", &[]),
     ("actions", &["api"]),
     ("guard", &["actions", "api"]),
     ("entries", &["actions", "api"]),
     ("review", &["api"]),
-    ("telemetry", &["guard"]),
+    ("notify", &["api"]),
     ("cluster", &["actions", "api", "entries", "guard"]),
+    ("telemetry", &["api", "cluster", "guard", "notify"]),
     ("gate", &["actions", "api", "cluster", "guard", "review", "telemetry"]),
     ("registrar", &["actions", "api", "cluster", "entries", "guard", "telemetry"]),
     ("certificates", &[]),
-    ("serve", &["certificates", "cluster", "gate", "registrar", "telemetry"]),
-    ("cli", &["api", "cluster", "entries", "guard"]),
+    ("serve", &["certificates", "cluster", "gate", "notify", "registrar", "telemetry"]),
+    ("cli", &["api", "cluster", "entries", "gate", "guard", "notify", "telemetry"]),
 ];
 
 fn root() -> &'static Path {
@@ -88,7 +89,7 @@ fn the_definitions_in_the_chart_are_those_of_the_code() {
 fn the_plain_manifests_are_those_of_the_chart() {
     let fresh = tempfile::tempdir().unwrap();
     assert!(Command::new(root().join("deploy/generate")).arg(fresh.path()).status().unwrap().success());
-    for file in ["tagout.yaml", "crds.yaml"] {
+    for file in ["tagout.yaml", "crds.yaml", "kustomization.yaml"] {
         let read = |folder: &Path| fs::read_to_string(folder.join(file)).unwrap();
         let same = read(fresh.path()) == read(&root().join("deploy"));
         assert!(same, "deploy/{file} is out of date: run `make generate` and commit what changes");

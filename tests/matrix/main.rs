@@ -10,8 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tagout::api::{APPROVAL, Action, Mode, kind_name};
 use tagout::guard::{
-    Called, Epoch, Facts, Going, Listed, ListedState, Owner, OwnerFact, Radius, Reach, Request, Requester, Rule, Rules,
-    Subject, Team, decide, needs,
+    Called, DeletionFact, Epoch, Facts, Going, Listed, ListedState, Owner, OwnerFact, Radius, Reach, Request,
+    Requester, Rule, Rules, Subject, Team, decide, needs,
 };
 
 const LEGEND: &str = "\
@@ -20,7 +20,8 @@ const LEGEND: &str = "\
 # approved: by alice, of the rule's team; she asks for nothing that she approved herself, and the garbage collector is not
 # believed to ask for somebody else. other-action, other-object: an approval that is about something else. other-team: by
 # somebody whom the rule does not ask. planted: written before anybody could be kept from it. Loosen is decided from the
-# change itself; see weigh_tests.rs.
+# change itself; see weigh_tests.rs. Recreate is of something that nobody approved to be deleted; with a living controller
+# means the one that it had.
 ";
 
 const NOW: Timestamp = Timestamp::constant(1_795_255_200, 0);
@@ -29,18 +30,24 @@ const NOW: Timestamp = Timestamp::constant(1_795_255_200, 0);
 const fn place(action: Action) -> usize {
     match action {
         Action::Delete => 0,
-        Action::ScaleToZero => 1,
-        Action::Evict => 2,
-        Action::Reparent => 3,
-        Action::Finalize => 4,
-        Action::DiscardData => 5,
-        Action::Unprotect => 6,
-        Action::Loosen => 7,
+        Action::Recreate => 1,
+        Action::ScaleToZero => 2,
+        Action::Evict => 3,
+        Action::Reparent => 4,
+        Action::Finalize => 5,
+        Action::DiscardData => 6,
+        Action::Unprotect => 7,
+        Action::Loosen => 8,
+        Action::Unlock => 9,
     }
 }
 
-const ACTIONS: [Action; 8] = [
+/// What is about Tagout itself, and not about objects.
+const OWN: [Action; 2] = [Action::Loosen, Action::Unlock];
+
+const ACTIONS: [Action; 10] = [
     Action::Delete,
+    Action::Recreate,
     Action::ScaleToZero,
     Action::Evict,
     Action::Reparent,
@@ -48,6 +55,7 @@ const ACTIONS: [Action; 8] = [
     Action::DiscardData,
     Action::Unprotect,
     Action::Loosen,
+    Action::Unlock,
 ];
 
 struct Kind {
@@ -98,7 +106,7 @@ fn every_combination_has_the_verdict_that_is_written_down() {
         assert_eq!(place(action), number);
     }
     let mut text = String::from(LEGEND);
-    for action in ACTIONS.into_iter().filter(|action| *action != Action::Loosen) {
+    for action in ACTIONS.into_iter().filter(|action| !OWN.contains(action)) {
         // Kinds that are treated alike stand together.
         let mut tables: Vec<(String, Vec<String>)> = Vec::new();
         for kind in &KINDS {
@@ -166,6 +174,7 @@ fn verdict(action: Action, kind: &Kind, mode: Mode, actor: &str, state: &str) ->
         controller: true,
     };
     let owners: Vec<Owner> = kind.controlled.then_some(owner).into_iter().collect();
+    let returns = action == Action::Recreate;
     let request = Request {
         action,
         subject,
@@ -173,15 +182,17 @@ fn verdict(action: Action, kind: &Kind, mode: Mode, actor: &str, state: &str) ->
         terminating: false,
         change: None,
         requester: Requester { name: actor, groups: &[] },
-        reach: Reach::Covered,
+        reach: if returns { Reach::Returning(vec!["r".into()]) } else { Reach::Covered },
         what: None,
     };
-    let needs = needs(&request, Called::By("r"), &rules).unwrap();
+    let called = if returns { Called::Shared } else { Called::By("r") };
+    let needs = needs(&request, called, &rules).unwrap();
     // There is an object of the kind that a definition defines.
     let defined = request.subject.defines().is_some().then(an_object);
     let facts = Facts {
         owners: owners.iter().map(|_| OwnerFact::Alive).collect(),
         epoch: Epoch::Current("now".into()),
+        deletion: returns.then(|| DeletionFact { at: NOW - SignedDuration::from_mins(5), statements: Vec::new() }),
         radius: Some(Radius { going: defined.into_iter().collect(), ..Radius::default() }),
         ..Facts::default()
     };
@@ -196,7 +207,7 @@ fn an_object() -> Going {
 }
 
 fn rules(mode: Mode, kind: &Kind) -> Rules {
-    let actions: Vec<_> = ACTIONS.iter().filter(|action| **action != Action::Loosen).collect();
+    let actions: Vec<_> = ACTIONS.iter().filter(|action| !OWN.contains(action)).collect();
     let spec = json!({"mode": mode, "actions": actions,
         "resources": [{"apiGroups": [kind.group], "resources": [kind.resource]}],
         "approval": {"require": [{"anyOf": ["sre"]}], "breakGlass": {"anyOf": ["breakers"]}}});

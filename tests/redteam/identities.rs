@@ -3,9 +3,8 @@
 use controlplane::User;
 use serde_json::json;
 
-use super::scene::{Scene, Tried, attack, attack_by};
-use crate::approvals::under;
-use crate::world::{Outcome, eventually, rule, shared};
+use super::scene::{Scene, Tried, attack};
+use crate::world::Outcome;
 
 pub const TRIED: &[Tried] = &[
     ("as-the-garbage-collector", as_the_garbage_collector),
@@ -15,17 +14,9 @@ pub const TRIED: &[Tried] = &[
     ("deletion-record-forged", deletion_record_forged),
 ];
 
-/// What cannot be kept from happening, and is noticed and put right.
-pub const DETECTED: &[Tried] = &[("webhook-configuration-of-a-rule-edited", webhook_configuration_of_a_rule_edited)];
-
 #[test]
 fn nobody_is_let_pass_for_their_name() {
     attack(TRIED);
-}
-
-#[test]
-fn an_edited_webhook_configuration_is_put_back_and_said_so() {
-    attack_by(DETECTED, "webhook-configuration-of-a-rule-edited");
 }
 
 const ALL: [&str; 6] = [
@@ -92,31 +83,4 @@ fn deletion_record_forged(scene: &Scene) {
     scene.agent_with(&["create", "-f", "-"], &record.to_string());
     let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "never", "uid": never});
     scene.patch("deployment/api", &json!({"metadata": {"ownerReferences": [owner]}}));
-}
-
-/// A rule of its own: what all tests share is not put at stake.
-fn webhook_configuration_of_a_rule_edited(_: &Scene) {
-    let world = shared();
-    let name = "redteam-edited";
-    let namespace = under(&[rule(name, name)]);
-    namespace.deployment("api");
-    let entry = format!("validatingwebhookconfiguration/tagout-{name}");
-    let log = || world.tagout.log();
-    let said =
-        || log().lines().filter(|line| line.contains("the rule's entry is written") && line.contains(name)).count();
-    let ignore = r#"[{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]"#;
-    let nothing = r#"[{"op": "replace", "path": "/webhooks/0/rules", "value": []}]"#;
-    for edit in [
-        &["patch", &entry, "--type=json", "-p", ignore][..],
-        &["patch", &entry, "--type=json", "-p", nothing],
-        &["delete", &entry],
-    ] {
-        let before = said();
-        world.kubectl(User::Agent, edit).succeeds();
-        eventually("it is written anew, and the log says so", || said() > before);
-        eventually("it guards again", || {
-            let tried = namespace.kubectl(User::Agent, &["delete", "deployment/api", "--dry-run=server"]);
-            tried.err.contains("tagout: denied Delete of ")
-        });
-    }
 }

@@ -40,12 +40,12 @@ pub const ROUTES: &[Route] = &[
     ),
     stopped(
         "delete-with-force",
-        "Deletes it with `--force`, `--now` or without a grace period.",
+        "Deletes with `--force`, `--now` or no grace period.",
         "Delete: force is no approval.",
     ),
     stopped(
         "delete-all-of-a-kind",
-        "Deletes with `--all` or by a label, so that kubectl asks for one after the other.",
+        "Deletes with `--all` or a label: one after the other.",
         "Delete, of each object by itself.",
     ),
     stopped(
@@ -310,10 +310,25 @@ pub const ROUTES: &[Route] = &[
         "Writes a DeletionRecord by which the deletion of an owner was approved.",
         "Loosen: only Tagout writes records.",
     ),
-    detected(
+    stopped(
         "webhook-configuration-of-a-rule-edited",
         "Edits or deletes the webhook configuration of a rule.",
-        "The API server asks no webhook about webhook configurations. Tagout writes it anew within about a second, and says so in its log; what was asked in that second was let pass. Keep this right from agents by RBAC.",
+        "A policy keeps it, which the API server evaluates by itself. Where that is switched off, Tagout writes it anew within about a second.",
+    ),
+    stopped(
+        "webhook-configuration-of-tagout-deleted",
+        "Deletes the configuration `tagout`, by which Tagout is asked at all.",
+        "A policy keeps it. `kubectl tagout unlock` opens it for one person, by approval.",
+    ),
+    stopped(
+        "tagout-stopped-or-replaced",
+        "Deletes or scales away Tagout's own Deployment, Service, Secrets, roles or namespace, leaves it no room, or has another pod, image, EndpointSlice or token answer or act in its place.",
+        "A policy keeps what runs in Tagout's namespace, and new tokens of its account. While Tagout is away, what its rules name is refused.",
+    ),
+    detected(
+        "policies-of-tagout-deleted",
+        "Deletes the policies that keep Tagout as it is, and their bindings.",
+        "No request asks anybody about policies. While a replica lives they are put back within seconds, and everybody is told. The API server's own files can keep them.",
     ),
     stopped(
         "placed-nowhere-then-recreated",
@@ -329,6 +344,71 @@ pub const ROUTES: &[Route] = &[
         "stateful-set-placed-nowhere",
         "Gives a StatefulSet of one replica a node selector that no node fits.",
         "ScaleToZero.",
+    ),
+    stopped(
+        "recreated-in-disguise",
+        "Deletes what a rule lets go unasked, and makes it anew with other labels and annotations.",
+        "Recreate: what counts is the name, and what stood under it.",
+    ),
+    stopped(
+        "recreated-with-a-borrowed-controller",
+        "Gives a workload a living controller, deletes it, and makes it anew with that.",
+        "Recreate: workloads return by their controllers only where the rule says `owned: Follow`, and there lending one is Unprotect.",
+    ),
+    stopped(
+        "recreated-while-it-goes",
+        "Keeps it going by a finalizer, and asks for the new one while it does.",
+        "Recreate: one that is going counts as gone.",
+    ),
+    stopped(
+        "recreated-behind-a-slow-webhook",
+        "Has the creation reviewed while the object stands, held up by a slow webhook, and deletes the object meanwhile.",
+        "Recreate: of what stands a creation is answered with `already exists`, as it would be a moment later.",
+    ),
+    stopped(
+        "namespace-made-anew-elsewhere",
+        "Deletes the namespace too, once nothing protected is in it, and makes it anew without the label.",
+        "Recreate: it has to be one that the rules select which remember what was in it.",
+    ),
+    stopped(
+        "memory-closed",
+        "Writes into the status of Tagout's definitions that they are not served.",
+        "Nobody changes whether Tagout's kinds are served.",
+    ),
+    stopped(
+        "storm-behind-a-throw-away-owner",
+        "Hangs many objects on an owner of its own, and deletes that.",
+        "Delete, where a rule has a ceiling: what such an owner leaves behind is counted one by one.",
+    ),
+    stopped(
+        "review-that-cannot-be-read",
+        "Gives an object thousands of labels, or asks under a name of a thousand letters, so that Tagout cannot read the review.",
+        "Whatever is asked: what cannot be read is refused, as is all that cannot be decided while Tagout is there.",
+    ),
+    stopped(
+        "memory-wiped",
+        "Deletes or empties the record of what was destroyed, or the ledger of what was let pass.",
+        "Only Tagout writes and removes these.",
+    ),
+    stopped(
+        "storm-of-little-deletions",
+        "Deletes many objects one by one, each so little that nobody is asked, by several users.",
+        "Delete, where a rule has a ceiling: it counts what is tolerated and what is approved alike.",
+    ),
+    out_of_reach(
+        "recreated-under-another-name",
+        "Deletes what a rule lets go unasked, and makes the same under another name.",
+        "Under another name it is another object. Whether the old one may go is decided when it goes.",
+    ),
+    out_of_reach(
+        "recreated-while-tagout-is-away",
+        "Waits until Tagout does not answer, or keeps it from answering, and makes it anew.",
+        "Nobody may be kept from restoring because the guard is down. The deletion was the loss, and that is refused while Tagout is away.",
+    ),
+    out_of_reach(
+        "allowance-under-many-names",
+        "Impersonates one user after the other, each with an allowance of its own.",
+        "Who may impersonate has as many names as there are. Give the rule an allowance or a ceiling `per: Rule` or `per: Namespace`.",
     ),
     out_of_reach(
         "replica-set-of-a-stuck-rollout-scaled",
@@ -402,14 +482,9 @@ pub const ROUTES: &[Route] = &[
         "With the proof Identity a record is worth what impersonation is kept to. What is signed is checked wherever a record is used.",
     ),
     out_of_reach(
-        "webhook-configuration-of-tagout-deleted",
-        "Deletes the configuration `tagout`, or changes it again and again.",
-        "The API server asks no webhook about it. It is noticed: replicas become not ready and every rule says NotInstalled. Guard it by RBAC or by an admission policy in the API server's own files.",
-    ),
-    out_of_reach(
-        "tagout-stopped",
-        "Deletes Tagout's own Deployment, Service or Secrets.",
-        "Tagout must be removable. While it is away, what its rules name is refused; whoever then answers in its place is trusted, so keep its namespace to few.",
+        "guard-removed-with-no-replica",
+        "Waits until no replica of Tagout runs, deletes the bindings of its policies and then its configuration.",
+        "This is the emergency exit: who runs the cluster must get out when Tagout is broken. The API server's own files close it.",
     ),
     out_of_reach(
         "write-that-is-mutated",

@@ -9,6 +9,7 @@ use controlplane::User;
 use serde_json::{Value, json};
 
 use crate::approvals::stateful_set;
+use crate::lock::REFUSED;
 use crate::routine::rolled_out;
 use crate::world::{Namespace, Outcome, World, deployment, eventually, shared, text};
 
@@ -16,7 +17,7 @@ use crate::world::{Namespace, Outcome, World, deployment, eventually, shared, te
 pub type Tried = (&'static str, fn(&Scene));
 
 /// How long controllers get to act on what the agent has done.
-const CONTROLLERS: Duration = Duration::from_secs(4);
+pub const CONTROLLERS: Duration = Duration::from_secs(4);
 
 pub struct Scene {
     pub world: &'static World,
@@ -30,7 +31,11 @@ pub struct Scene {
 
 /// Walks each route on one scene, and looks each time at what is left.
 pub fn attack(tried: &[Tried]) {
-    let scene = Scene::new();
+    attack_on(shared(), tried);
+}
+
+pub fn attack_on(world: &'static World, tried: &[Tried]) {
+    let scene = Scene::on(world);
     for (name, run) in tried {
         let before = scene.refusals.get();
         run(&scene);
@@ -41,20 +46,15 @@ pub fn attack(tried: &[Tried]) {
     scene.survives("all of these routes");
 }
 
-/// Walks one route that is not refused at once. Only what is left counts.
-pub fn attack_by(tried: &[Tried], name: &str) {
-    let (_, run) = tried.iter().find(|(other, _)| *other == name).expect("a route");
-    let scene = Scene::new();
-    run(&scene);
-    thread::sleep(CONTROLLERS);
-    scene.survives(name);
-}
-
 impl Scene {
     pub fn new() -> Self {
-        let namespace = shared().production();
+        Self::on(shared())
+    }
+
+    pub fn on(world: &'static World) -> Self {
+        let namespace = world.production();
         let volume = format!("volume-{}", namespace.name);
-        shared().apply(User::Admin, &volume_of(&volume)).succeeds();
+        world.apply(User::Admin, &volume_of(&volume)).succeeds();
         for manifest in contents(&volume) {
             namespace.apply(User::Admin, &manifest).succeeds();
         }
@@ -76,7 +76,7 @@ impl Scene {
         ];
         let uid = |what: &str| text(&namespace.get(what)["metadata"]["uid"]);
         let uids = whats.iter().map(|what| ((*what).to_owned(), uid(what))).collect();
-        let scene = Self { world: shared(), namespace, volume, uids, refusals: Cell::new(0) };
+        let scene = Self { world, namespace, volume, uids, refusals: Cell::new(0) };
         scene.survives("nothing yet");
         scene
     }
@@ -101,7 +101,7 @@ impl Scene {
 
     pub fn agent_with(&self, args: &[&str], input: &str) -> Outcome {
         let outcome = self.world.kubectl_with(User::Agent, &[&["-n", &self.namespace.name], args].concat(), input);
-        if outcome.err.contains("denied the request: tagout") {
+        if outcome.err.contains("denied the request: tagout") || outcome.err.contains(REFUSED) {
             self.refused();
         }
         outcome

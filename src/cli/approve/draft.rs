@@ -6,9 +6,11 @@ use super::Options;
 use super::change::{self, Manifest, Proposed};
 use super::sign::{Asked, Signer};
 use crate::api::{Action, DELETED, Mode, Proof, Statement};
-use crate::cli::case::{Case, Matter, Wanted};
+use crate::cli::approver::Wanted;
+use crate::cli::case::{Case, Matter};
 use crate::cli::cluster::Setting;
 use crate::cli::connection::Cluster;
+use crate::cli::gone::Gone;
 use crate::cli::object::LiveObject;
 use crate::cli::requests;
 use crate::cli::said::{Found, Place, Said};
@@ -55,22 +57,32 @@ impl Matters {
             }
             Self::Target(Target::Named { kind, name }) => {
                 let kind = setting.kinds.find(&kind).map_err(anyhow::Error::msg)?.clone();
-                let object = LiveObject::read(&at.client, kind, &at.namespace, &name).await?;
-                named(object, options.action, options.new_spec.as_deref(), options, setting)?
+                let returns = options.action == Some(Action::Recreate) && !options.contents;
+                if returns && !change::is_guarded(&kind, &name) {
+                    returning(Gone::find(&at.client, &kind, &at.namespace, &name).await?, options)?
+                } else {
+                    let object = LiveObject::read(&at.client, kind, &at.namespace, &name).await?;
+                    named(object, options.action, options.new_spec.as_deref(), options, setting)?
+                }
             }
             Self::Target(Target::Request(id)) => {
                 let asked = requests::find(at, &id).await?;
-                let object = asked.live(at, setting).await?;
                 ensure!(
                     options.action.is_none_or(|action| action == asked.action),
                     "request {id} is about {}; leave --action out",
                     asked.action.as_str()
                 );
-                ensure!(
-                    asked.new_spec.as_deref().is_none_or(|spec| spec == DELETED) || options.new_spec.is_some(),
-                    "request {id} is about a change of {object}, of which only a hash is known here; look at the change \
-                     itself: kubectl tagout approve -f FILE"
-                );
+                let (object, matter, more) = if asked.action == Action::Recreate {
+                    returning(asked.gone(at, setting).await?, options)?
+                } else {
+                    let object = asked.live(at, setting).await?;
+                    ensure!(
+                        asked.new_spec.as_deref().is_none_or(|spec| spec == DELETED) || options.new_spec.is_some(),
+                        "request {id} is about a change of {object}, of which only a hash is known here; look at the \
+                         change itself: kubectl tagout approve -f FILE"
+                    );
+                    named(object, Some(asked.action), asked.new_spec.as_deref(), options, setting)?
+                };
                 let mut notes = vec![format!(
                     "request {id} was by {}, according to an Event, which anyone can write",
                     asked.requester
@@ -79,8 +91,6 @@ impl Matters {
                     notes.push("it is approved for that requester only; --requester names another".to_owned());
                     requester = Some(asked.requester);
                 }
-                let (object, matter, more) =
-                    named(object, Some(asked.action), asked.new_spec.as_deref(), options, setting)?;
                 notes.extend(more);
                 (object, matter, notes)
             }
@@ -114,23 +124,54 @@ fn named(
     let guarded = change::is_guarded(&object.kind, object.name());
     check_action(action, guarded, &object)?;
     if guarded {
+        check_delete_only(options, Action::Loosen)?;
         ensure!(!options.contents, "--contents is about Namespaces, and {object} is none");
         let Proposed { object, matter, notes } = change::without_file(object, new_spec, setting)?;
         return Ok((object, matter, notes));
     }
     ensure!(new_spec.is_none(), "--new-spec is about rules, teams and Tagout's definitions, and {object} is none");
-    ensure!(!object.is_terminating(), "{object} is already being deleted; there is nothing to approve");
     let action = action.unwrap_or(Action::Delete);
+    check_delete_only(options, action)?;
+    ensure!(!object.is_terminating(), "{object} is already being deleted; there is nothing to approve");
     if !options.contents {
         return Ok((object, Matter::Action(action), Vec::new()));
     }
     ensure!(object.kind.is_namespace(), "--contents is about Namespaces, and {object} is none");
     ensure!(
-        action == Action::Delete,
-        "--contents approves that what is in a Namespace is deleted; for {} name the objects",
+        matches!(action, Action::Delete | Action::Recreate),
+        "--contents approves that what is in a Namespace is deleted, or that what was destroyed in it returns; for {} name \
+         the objects",
         action.as_str()
     );
-    Ok((object, Matter::Contents, Vec::new()))
+    Ok((object, Matter::Contents(action), Vec::new()))
+}
+
+/// What was destroyed, and is to be let return.
+fn returning(gone: Gone, options: &Options) -> anyhow::Result<(LiveObject, Matter, Vec<String>)> {
+    let Gone { object, deletion } = gone;
+    check_delete_only(options, Action::Recreate)?;
+    ensure!(
+        !options.print,
+        "--print is for what is written on the object itself, and {object} is gone; leave it out, and the approval is \
+         written beside it"
+    );
+    ensure!(!options.contents, "--contents is about Namespaces that are there, and {object} is gone");
+    ensure!(
+        options.new_spec.is_none(),
+        "--new-spec is about rules, teams and Tagout's definitions, and {object} is none"
+    );
+    // Nobody keeps what is in an object that is gone.
+    let note = "whatever is made under its name may be something else: what was in it, nobody wrote down";
+    Ok((object, Matter::Return(Box::new(deletion)), vec![note.to_owned()]))
+}
+
+fn check_delete_only(options: &Options, action: Action) -> anyhow::Result<()> {
+    ensure!(
+        !options.delete_only || action == Action::Delete,
+        "--delete-only is about deletions, and this approves {}; leave it out",
+        action.as_str()
+    );
+    Ok(())
 }
 
 /// Whether such an object can be approved for the action that was named.
@@ -206,11 +247,13 @@ async fn draft<'a>(
         approved_at: now,
         expires: now + life,
         break_glass: options.break_glass,
+        delete_only: options.delete_only,
         scope: case.matter.scope(),
         signature: None,
     };
     statement.text().map_err(|error| anyhow!("this approval cannot be given: {error}"))?;
-    let place = if options.detached || !case.object.exists() { Place::Approval } else { Place::Object };
+    let is_gone = !case.object.exists() || matches!(case.matter, Matter::Return(_));
+    let place = if options.detached || is_gone { Place::Approval } else { Place::Object };
     let draft = Draft { case, statement, signer, place, notes };
     if draft.signer.is_none() {
         draft.counts()?;

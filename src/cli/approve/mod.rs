@@ -17,16 +17,19 @@ use serde::Serialize;
 use self::draft::{Draft, Drafted, Matters};
 use self::question::Question;
 use self::write::{NotWritten, Written};
+use super::barriers::{barriers, is_frozen};
 use super::case::ACTIONS;
 use super::cluster;
 use super::cluster::Setting;
 use super::connection::{Cluster, Connection};
+use super::object::GUARD;
 use super::output::{Format, Named, print};
 use super::said::{Place, Said};
 use super::statements::with;
 use super::target::{Target, misused, targets};
 use super::words::{Voice, moment, people, printable, say};
-use crate::api::{APPROVAL, Action, Mode, Scope, Statement};
+use crate::api::{APPROVAL, Action, Mode, Statement};
+use crate::entries::SHARED;
 
 pub use self::question::describe;
 #[cfg(test)]
@@ -49,6 +52,7 @@ pub use self::write::{ATTEMPTS, annotation, manager, may_not};
         kubectl tagout approve deploy/api sts/db -n payments    # one reading, one answer\n  \
         kubectl tagout approve ns/payments --contents           # what is in it, not itself\n  \
         kubectl tagout approve deploy/api --action=ScaleToZero  # as its refusal says\n  \
+        kubectl tagout approve deploy/api --action=Recreate     # it was destroyed, and may return\n  \
         kubectl tagout approve deploy/api -n payments --print > api.json\n  \
         kubectl tagout approve -f rule.yaml                     # a change that makes a rule weaker"
 )]
@@ -64,12 +68,16 @@ pub struct Options {
     /// Of a rule, team or definition: the hash of the new spec, as the refusal of the change names it
     #[arg(long, value_name = "HASH")]
     new_spec: Option<String>,
-    /// What may happen to it, as its refusal names it, like `ScaleToZero`; default: Delete, and Loosen for rules and teams
+    /// What may happen to it, as its refusal names it, like `ScaleToZero`; default: Delete, and Loosen for rules and
+    /// teams. Recreate lets what was destroyed return under its name
     #[arg(long, value_name = "ACTION", value_parser = action, conflicts_with = "filename")]
     action: Option<Action>,
-    /// Of a Namespace: what is in it, and not the namespace itself
+    /// Of a Namespace: what is in it, and not the namespace itself; with --action=Recreate, what was destroyed in it
     #[arg(long, conflicts_with_all = ["filename", "new_spec"])]
     contents: bool,
+    /// Of a deletion: for good. Without this, what is deleted may also be made anew under its name
+    #[arg(long, conflicts_with_all = ["filename", "new_spec"])]
+    delete_only: bool,
     /// For how long, like 15m or 1h; default: as long as every rule that enforces allows
     #[arg(long = "for", value_name = "DURATION", value_parser = life)]
     life: Option<SignedDuration>,
@@ -248,14 +256,20 @@ fn printed(draft: &Draft) -> anyhow::Result<Written> {
 fn outcome(draft: &Draft, written: &Written) -> String {
     let Draft { case, statement, .. } = draft;
     let until = moment(statement.expires, case.now);
-    let what = if statement.scope == Scope::Contents { "what is in " } else { "" };
-    let mut lines = vec![format!("approved until {until}: {} of {what}{}\n", statement.action.as_str(), case.object)];
+    let action = question::action(statement);
+    let what = case.matter.of_what();
+    let mut lines = vec![format!("approved until {until}: {action} of {what}{}\n", case.object)];
     let mut said: Vec<Said> = case.said.iter().filter(|said| said.place != written.place).cloned().collect();
     said.extend(written.statements.iter().map(|statement| Said { place: written.place, statement: statement.clone() }));
     let requester =
         statement.requester.as_deref().or_else(|| said.iter().find_map(|one| one.statement.requester.as_deref()));
-    for unmet in case.decide(&said, requester).unmet.iter().filter(|unmet| unmet.mode == Mode::Enforce) {
+    let decision = case.decide(&said, requester);
+    for unmet in decision.unmet.iter().filter(|unmet| unmet.mode == Mode::Enforce) {
         lines.push(format!("still missing: {} ({})\n", people(&unmet.missing), question::rules(&unmet.rules)));
+    }
+    for rule in decision.rules.iter().filter(|rule| rule.mode == Mode::Enforce && is_frozen(&decision, rule)) {
+        let words = barriers(case, &decision, rule, requester);
+        lines.push(printable(&format!("it stays for now: rule {} is {}", rule.name, words.join("; "))) + "\n");
     }
     lines.concat()
 }
@@ -275,6 +289,29 @@ fn confirm(yes: bool, voice: Voice, many: usize) -> anyhow::Result<()> {
 }
 
 impl Options {
+    /// What unlocks Tagout itself, as an approval.
+    pub fn unlocking(wanted: super::unlock::Options) -> Self {
+        Self {
+            objects: vec![format!("{GUARD}/{SHARED}")],
+            filename: None,
+            new_spec: None,
+            action: Some(Action::Unlock),
+            contents: false,
+            delete_only: false,
+            life: Some(wanted.life),
+            reason: wanted.reason,
+            requester: wanted.requester,
+            team: wanted.team,
+            break_glass: wanted.break_glass,
+            sign: wanted.sign,
+            print: false,
+            // Whoever may approve need not be one of those who may change it.
+            detached: true,
+            yes: wanted.yes,
+            output: None,
+        }
+    }
+
     fn matters(&self) -> anyhow::Result<Vec<Matters>> {
         if let Some(file) = &self.filename {
             let manifests = change::read(&file_or_input(file)?).with_context(|| file.display().to_string())?;
@@ -315,7 +352,7 @@ pub fn action(text: &str) -> Result<Action, String> {
     found.ok_or_else(|| format!("the actions are: {}", ACTIONS.map(Action::as_str).join(", ")))
 }
 
-fn life(text: &str) -> Result<SignedDuration, String> {
+pub fn life(text: &str) -> Result<SignedDuration, String> {
     let duration = text.parse::<SignedDuration>().map_err(|_| "write a duration like 15m, 2h or 1h30m".to_owned())?;
     if duration < SignedDuration::from_secs(1) {
         return Err("an approval is good for at least one second".to_owned());

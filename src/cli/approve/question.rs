@@ -2,7 +2,9 @@ use std::fmt;
 
 use super::draft::Draft;
 use crate::api::{DELETED, Mode, NEW_UID, Proof, Statement, quoted};
+use crate::cli::barriers::barriers;
 use crate::cli::case::Matter;
+use crate::cli::gone;
 use crate::cli::said::Place;
 use crate::cli::words::{moment, people, printable, table};
 use crate::guard::{EVERYTHING, Rule, missing};
@@ -22,10 +24,11 @@ impl fmt::Display for Question<'_> {
             line("EMERGENCY:", BREAKS_GLASS)?;
         }
         line("Approver:", &format!("{}, for team {}", statement.approver, statement.team))?;
-        line("Action:", statement.action.as_str())?;
+        line("Action:", &action(statement))?;
+        let (what, object) = (case.matter.of_what(), &case.object);
         match &case.matter {
-            Matter::Contents => line("Object:", &format!("what is in {}, not the namespace itself", case.object))?,
-            Matter::Action(_) | Matter::Change(_) => line("Object:", &case.object.to_string())?,
+            Matter::Contents(_) => line("Object:", &format!("{what}{object}, not the namespace itself"))?,
+            _ => line("Object:", &object.to_string())?,
         }
         if statement.uid == NEW_UID {
             line("UID:", "none yet: it is to be made")?;
@@ -42,6 +45,9 @@ impl fmt::Display for Question<'_> {
         if owners.len() > MOST {
             line("Owned by:", &format!("{} more", owners.len() - MOST))?;
         }
+        if let Matter::Return(deletion) = &case.matter {
+            line("Destroyed:", &gone::words(deletion, now))?;
+        }
         if let Matter::Change(weighed) = &case.matter {
             for loosened in &weighed.loosened {
                 line("Weaker:", loosened)?;
@@ -53,8 +59,12 @@ impl fmt::Display for Question<'_> {
         for (head, words) in goes(self.0) {
             line(head, &words)?;
         }
-        for rule in case.decide(&[], None).rules {
+        let decision = case.decide(&[], None);
+        for rule in &decision.rules {
             line("Rule:", &describe(rule))?;
+            for words in barriers(case, &decision, rule, statement.requester.as_deref()) {
+                line("", &words)?;
+            }
         }
         for (name, reason) in case.unreadable_rules() {
             line("Rule:", &format!("{name} cannot be read and may ask for more ({reason})"))?;
@@ -114,6 +124,14 @@ fn some(head: &'static str, what: &str, named: &[String]) -> Vec<(&'static str, 
     lines
 }
 
+const NOT_BACK: &str = "it may not return under its name";
+
+/// The action, and whether it is for good.
+pub fn action(statement: &Statement) -> String {
+    let action = statement.action.as_str();
+    if statement.delete_only { format!("{action}, for good: {NOT_BACK}") } else { action.to_owned() }
+}
+
 const BREAKS_GLASS: &str = "THIS BREAKS GLASS. Rules are passed by you alone, and everybody is told.";
 
 /// Several at once: what is common in lines, what differs in a table.
@@ -126,13 +144,10 @@ pub fn several(drafts: &[Draft]) -> String {
     }
     let rows = drafts.iter().map(|draft| {
         let rules: Vec<_> = draft.case.decide(&[], None).rules.iter().map(|rule| rule.name.clone()).collect();
-        let object = match draft.case.matter {
-            Matter::Contents => format!("what is in {}", draft.case.object),
-            Matter::Action(_) | Matter::Change(_) => draft.case.object.to_string(),
-        };
+        let Draft { case, statement, .. } = draft;
         [
-            draft.statement.action.as_str().to_owned(),
-            object,
+            if statement.delete_only { "Delete (for good)".to_owned() } else { statement.action.as_str().to_owned() },
+            format!("{}{}", case.matter.of_what(), case.object),
             draft.statement.uid.clone(),
             rules.join(","),
             draft.statement.team.clone(),
@@ -149,6 +164,9 @@ pub fn several(drafts: &[Draft]) -> String {
             }
             line("New spec:", &format!("{}: {}", draft.case.object, weighed.new_spec));
         }
+        if let Matter::Return(deletion) = &draft.case.matter {
+            line("Destroyed:", &format!("{}: {}", draft.case.object, gone::words(deletion, draft.case.now)));
+        }
         for (head, words) in goes(draft) {
             line(head, &format!("{}: {words}", draft.case.object));
         }
@@ -158,6 +176,9 @@ pub fn several(drafts: &[Draft]) -> String {
         if let Some(signer) = &draft.signer {
             line("Signed:", &format!("{}: with {}", draft.case.object, signer.name()));
         }
+    }
+    if first.statement.delete_only {
+        line("For good:", NOT_BACK);
     }
     line("Approver:", &first.statement.approver);
     if let Some(reason) = &first.statement.reason {
@@ -199,8 +220,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::Action;
     use crate::cli::case::Case;
-    use crate::cli::case::tests::{case, said, setting};
+    use crate::cli::case::tests::{case, returning, said, setting};
     use crate::cli::statements::tests::statement;
 
     #[test]
@@ -239,6 +261,34 @@ Reason:     OPS-1234 [2J
         let draft = Draft { case: case(&setting), statement, signer: None, place: Place::Object, notes: Vec::new() };
         assert!(Question(&draft).to_string().starts_with("EMERGENCY:  THIS BREAKS GLASS."));
         assert!(several(&[draft]).starts_with("THIS BREAKS GLASS."));
+    }
+
+    #[test]
+    fn what_goes_for_good_says_so_and_what_returns_says_how_it_went() {
+        let setting = setting(&json!([{"anyOf": ["sre"]}]));
+        let good = || Statement { delete_only: true, ..statement("alice", "sre") };
+        let draft =
+            |case, statement| Draft { case, statement, signer: None, place: Place::Approval, notes: Vec::new() };
+        let text = Question(&draft(case(&setting), good())).to_string();
+        assert!(text.contains("Action:     Delete, for good: it may not return under its name\n"), "{text}");
+        let both = [draft(case(&setting), good()), draft(case(&setting), good())];
+        assert!(several(&both).contains("\nFor good:   it may not return under its name\n"));
+
+        let back = || Statement { action: Action::Recreate, ..statement("alice", "sre") };
+        let text = Question(&draft(returning(&setting, &[]), back())).to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[1..=6],
+            [
+                "Action:     Recreate",
+                "Object:     deployments.apps \"api\" in \"payments\"",
+                "UID:        uid-1",
+                "Created:    2026-11-20T10:00:00Z (1d ago)",
+                "Owned by:   \"App\" \"shop\"",
+                "Destroyed:  2026-11-21T08:00:00Z (2h ago) by \"agent-7\", which nobody approved",
+            ]
+        );
+        assert!(several(&[draft(returning(&setting, &[]), back())]).contains("\nDestroyed:  deployments.apps"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::api::{Mode, Proof};
 use crate::cli::approve::describe;
+use crate::cli::barriers::barriers;
 use crate::cli::case::Case;
 use crate::cli::goes::Goes;
 use crate::cli::words::{people, printable};
@@ -35,7 +36,7 @@ pub struct Impact {
     /// Kinds that could not be listed, like `secrets`, each with the reason.
     unlisted: BTreeMap<String, String>,
     /// What would be said to the request now: `allow`, `audit`, `warn` or `deny`; `unknown` where nothing of what goes
-    /// along could be looked up.
+    /// along could be looked up, or where it needs a place in a budget.
     verdict: &'static str,
     /// Why, in words.
     because: String,
@@ -119,6 +120,9 @@ struct RuleImpact {
     /// What is missing yet, in words; absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     still_needs: Option<String>,
+    /// What else keeps it, or counts it, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    barriers: Vec<String>,
     /// The teams of which one person may pass it in an emergency.
     break_glass: Vec<String>,
 }
@@ -129,7 +133,7 @@ impl Impact {
             notes.push(format!("rule {name} cannot be read and may ask for more ({reason})"));
         }
         let decision = case.decide(&case.said, None);
-        let approve = (decision.because == Because::Unapproved)
+        let approve = (decision.because == Because::Unapproved && !decision.unmet.is_empty())
             .then(|| format!("kubectl tagout approve {}", case.object.words()));
         let facts = case.facts.borrow();
         let none = Radius::default();
@@ -151,6 +155,7 @@ impl Impact {
                 asks: describe(rule),
                 protects: going.iter().filter(|gone| gone.protected_by.contains(&rule.name)).count(),
                 still_needs: unmet.map(|unmet| people(&unmet.missing)),
+                barriers: barriers(case, &decision, rule, None),
                 break_glass: rule.break_glass.clone(),
             }
         });
@@ -170,7 +175,11 @@ impl Impact {
             ready_pods: radius.ready_pods(),
             services_without_endpoints: radius.bare_services.iter().map(place).collect(),
             unlisted: case.goes.unlisted.clone(),
-            verdict: if is_unknown { "unknown" } else { decision.verdict.as_str() },
+            verdict: if is_unknown || decision.because == Because::ToBeCounted {
+                "unknown"
+            } else {
+                decision.verdict.as_str()
+            },
             because: if is_unknown {
                 "nobody can tell before it can be looked up".to_owned()
             } else {
@@ -214,6 +223,7 @@ impl Impact {
             if let Some(needs) = &rule.still_needs {
                 line(&printable(&format!("  still needs: {needs}")));
             }
+            rule.barriers.iter().for_each(|words| line(&printable(&format!("  {words}"))));
             if !rule.break_glass.is_empty() {
                 line(&printable(&format!("  in an emergency alone: {}", rule.break_glass.join(", "))));
             }
@@ -264,6 +274,11 @@ fn because(decision: &Decision) -> String {
         (Because::Empty, _) => "let pass: there is nothing of its kind".to_owned(),
         (Because::Tolerated, _) => "let pass: the rules ask nobody about so little".to_owned(),
         (Because::Approved(people), _) => format!("approved by {}", people.join(", ")),
+        (Because::WithinAllowance, _) => "let pass: so much is allowed without approval".to_owned(),
+        (Because::ToBeCounted, _) => "let pass, if the budgets of its rules have a place".to_owned(),
+        (Because::Unapproved, Verdict::Deny) if decision.unmet.iter().all(|unmet| unmet.mode != Mode::Enforce) => {
+            "refused, whoever approves: see its rules".to_owned()
+        }
         (Because::Unapproved, Verdict::Deny) => "refused until it is approved".to_owned(),
         (Because::Unapproved, Verdict::Warn) => "let pass, with a warning".to_owned(),
         (Because::Unapproved, _) => "let pass, and noted that nobody approved it".to_owned(),
@@ -275,6 +290,7 @@ pub mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::barriers::tests::budgeted;
     use crate::cli::case::tests::{case, setting};
     use crate::cli::goes::tests::{listed, owned, radius};
 
@@ -314,6 +330,25 @@ Deletion: refused until it is approved
 To approve: kubectl tagout approve deployments.apps/api -n payments
 "
         );
+    }
+
+    #[test]
+    fn what_a_freeze_keeps_no_approval_lets_pass() {
+        let frozen = json!({"freeze": [{"from": "2026-11-21T00:00", "until": "2026-11-22T10:00", "reason": "sale"}]});
+        let setting = budgeted(&frozen, &json!({}));
+        let text = Impact::of(&case(&setting), Vec::new()).text(false);
+        assert!(text.contains("\n  frozen until 2026-11-22T10:00:00Z (in 1d): \"sale\""), "{text}");
+        assert!(text.contains("Deletion: refused, whoever approves"), "{text}");
+    }
+
+    #[test]
+    fn what_needs_a_place_in_a_budget_is_neither_let_pass_nor_refused() {
+        let allowance = json!({"allowance": {"count": 5, "window": "10m", "per": "Rule"}});
+        let setting = budgeted(&allowance, &json!({}));
+        let impact = Impact::of(&case(&setting), Vec::new());
+        assert_eq!(impact.verdict, "unknown");
+        assert!(impact.text(false).contains("asks nobody while its allowance lasts: 5 in 10m"));
+        assert_eq!(impact.approve, None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `kubectl tagout review`: what a person looks at before they approve. It changes nothing.
 
 mod render;
+mod teams;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +11,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Serialize;
 
+use self::teams::{TeamLine, teams};
 use super::approve::{action, change, describe};
+use super::barriers::{barriers, is_frozen};
 use super::case::{Case, Matter};
 use super::cluster::Setting;
 use super::connection::{Cluster, Connection};
 use super::goes::Goes;
+use super::gone::{self, Gone};
 use super::impact::is_coloured;
 use super::object::LiveObject;
 use super::output::Document;
@@ -22,8 +26,8 @@ use super::requests::{self, Asked};
 use super::said::{Found, Place};
 use super::target::{Target, misused, targets};
 use super::words::{people, say};
-use crate::api::{Action, DELETED, Mode, Proof, Statement};
-use crate::guard::{Rule, Team};
+use crate::api::{Action, DELETED, Deletion, Mode, Proof, Statement};
+use crate::guard::Rule;
 
 /// Show everything that a person should know before they approve
 ///
@@ -35,17 +39,18 @@ use crate::guard::{Rule, Team};
     after_help = "Examples:\n  \
         kubectl tagout review to-3f9a2c41                # the request of a refusal\n  \
         kubectl tagout review deploy/api -n payments\n  \
-        kubectl tagout review ns/payments --contents     # what is in it, not itself"
+        kubectl tagout review ns/payments --contents     # what is in it, not itself\n  \
+        kubectl tagout review deploy/api --action=Recreate   # it was destroyed, and is to return"
 )]
 pub struct Options {
     /// The object: KIND/NAME, or KIND and NAME; or the id of a request that was refused, like to-3f9a2c41
     #[arg(required = true, num_args = 1..=2, value_name = "KIND/NAME")]
     object: Vec<String>,
-    /// Of a Namespace: what is in it, and not the namespace itself
+    /// Of a Namespace: what is in it, and not the namespace itself; with --action=Recreate, what was destroyed in it
     #[arg(long)]
     contents: bool,
     /// What may happen to it, as approve takes it; default: what was asked, or Delete
-    #[arg(long, value_name = "ACTION", value_parser = action, conflicts_with = "contents")]
+    #[arg(long, value_name = "ACTION", value_parser = action)]
     action: Option<Action>,
     /// The format
     #[arg(short, long, value_enum)]
@@ -63,6 +68,9 @@ struct Review {
     object: String,
     uid: String,
     created: Option<Timestamp>,
+    /// Of a return: what was destroyed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destroyed: Option<DestroyedLine>,
     owners: Vec<String>,
     /// The labels by which rules choose.
     labels: BTreeMap<String, String>,
@@ -89,6 +97,18 @@ struct RequestLine {
     last: Option<Timestamp>,
 }
 
+/// How it was destroyed, as its DeletionRecord tells.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "camelCase")]
+struct DestroyedLine {
+    at: Timestamp,
+    requesters: Vec<String>,
+    approvers: Vec<String>,
+    delete_only: bool,
+    #[serde(skip)]
+    words: String,
+}
+
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "camelCase")]
 struct RuleLine {
@@ -98,28 +118,11 @@ struct RuleLine {
     asks: String,
     /// Absent: nothing.
     still_needs: Option<String>,
+    /// Whether no approval lets it pass now.
+    frozen: bool,
+    /// What else keeps it, or counts it, in words.
+    barriers: Vec<String>,
     break_glass: Vec<String>,
-}
-
-/// The people who may approve.
-#[derive(Serialize, Debug)]
-#[serde(rename_all = "camelCase")]
-struct TeamLine {
-    name: String,
-    /// The strongest proof that a rule asks of it.
-    proof: Proof,
-    groups: Vec<String>,
-    members: Vec<MemberLine>,
-    /// Why it approves nothing.
-    remark: Option<String>,
-}
-
-#[derive(Serialize, Debug)]
-#[serde(rename_all = "camelCase")]
-struct MemberLine {
-    user: String,
-    keys: usize,
-    hardware_keys: usize,
 }
 
 #[derive(Serialize, Debug)]
@@ -141,17 +144,28 @@ pub async fn run(options: &Options, connection: &Connection) -> anyhow::Result<(
     }
     let at = &connection.open().await?;
     let setting = Setting::read(&at.client).await?;
-    let (object, asked) = match targets.remove(0) {
+    let (object, destroyed, asked) = match targets.remove(0) {
         Target::Named { kind, name } => {
             let kind = setting.kinds.find(&kind).map_err(anyhow::Error::msg)?.clone();
-            (LiveObject::read(&at.client, kind, &at.namespace, &name).await?, None)
+            let returns = options.action == Some(Action::Recreate) && !options.contents;
+            if returns && !change::is_guarded(&kind, &name) {
+                let Gone { object, deletion } = Gone::find(&at.client, &kind, &at.namespace, &name).await?;
+                (object, Some(deletion), None)
+            } else {
+                (LiveObject::read(&at.client, kind, &at.namespace, &name).await?, None, None)
+            }
         }
         Target::Request(id) => {
             let asked = requests::find(at, &id).await?;
-            (asked.live(at, &setting).await?, Some(asked))
+            if asked.action == Action::Recreate {
+                let Gone { object, deletion } = asked.gone(at, &setting).await?;
+                (object, Some(deletion), Some(asked))
+            } else {
+                (asked.live(at, &setting).await?, None, Some(asked))
+            }
         }
     };
-    let review = look(at, &setting, object, asked, options).await?;
+    let review = look(at, &setting, object, destroyed, asked, options).await?;
     match options.output {
         Some(document) => document.print(&review),
         None => say(&render::text(&review, setting.now, is_coloured())),
@@ -162,18 +176,29 @@ async fn look(
     at: &Cluster,
     setting: &Setting,
     object: LiveObject,
+    destroyed: Option<Deletion>,
     asked: Option<Asked>,
     options: &Options,
 ) -> anyhow::Result<Review> {
     let mut notes = Vec::new();
     let new_spec = asked.as_ref().and_then(|asked| asked.new_spec.clone());
+    if let Some(deletion) = destroyed {
+        let case = Case::read(at, setting, object, Matter::Return(Box::new(deletion))).await?;
+        return told(at, case, asked, notes).await;
+    }
     let (object, matter) = if change::is_guarded(&object.kind, object.name()) {
         let proposed = change::without_file(object, new_spec.as_deref(), setting)?;
         notes.extend(proposed.notes);
         (proposed.object, proposed.matter)
     } else if options.contents {
         ensure!(object.kind.is_namespace(), "--contents is about Namespaces, and {object} is none");
-        (object, Matter::Contents)
+        let action = options.action.unwrap_or(Action::Delete);
+        ensure!(
+            matches!(action, Action::Delete | Action::Recreate),
+            "--contents is about what is deleted in a Namespace, or returns to it; for {} name the objects",
+            action.as_str()
+        );
+        (object, Matter::Contents(action))
     } else {
         let action = options.action.or(asked.as_ref().map(|asked| asked.action)).unwrap_or(Action::Delete);
         ensure!(
@@ -185,7 +210,16 @@ async fn look(
     if object.is_terminating() {
         notes.push("it is being deleted already".to_owned());
     }
-    let mut case = Case::read(at, setting, object, matter).await?;
+    told(at, Case::read(at, setting, object, matter).await?, asked, notes).await
+}
+
+/// What has been said of it, and what was asked.
+async fn told(
+    at: &Cluster,
+    mut case: Case<'_>,
+    asked: Option<Asked>,
+    mut notes: Vec<String>,
+) -> anyhow::Result<Review> {
     if case.home.is_none() && !case.object.namespace().is_empty() {
         notes.push("you may not read its namespace; rules for other namespaces may be listed here".to_owned());
     }
@@ -200,6 +234,10 @@ async fn look(
             Vec::new()
         }),
     };
+    // Of what was destroyed, that it was asked for is told above.
+    let returns = matches!(case.matter, Matter::Return(_));
+    let concern = |asked: &Asked| !returns || asked.action == Action::Recreate;
+    let requests: Vec<_> = requests.into_iter().filter(concern).collect();
     Ok(review(&case, &requests, notes))
 }
 
@@ -209,9 +247,9 @@ fn review(case: &Case, requests: &[Asked], mut notes: Vec<String>) -> Review {
     for (name, reason) in case.unreadable_rules() {
         notes.push(format!("rule {name} cannot be read and may ask for more ({reason})"));
     }
-    if decision.rules.is_empty() {
-        notes.extend(case.covering().err().map(|error| error.to_string()));
-    }
+    let returns = matches!(case.matter, Matter::Return(_));
+    let nothing = if returns || decision.rules.is_empty() { case.covering().err() } else { None };
+    notes.extend(nothing.as_ref().map(ToString::to_string));
     let rules = decision.rules.iter().map(|rule| {
         let unmet = decision.unmet.iter().find(|unmet| unmet.rules.iter().any(|one| one.name == rule.name));
         RuleLine {
@@ -220,6 +258,8 @@ fn review(case: &Case, requests: &[Asked], mut notes: Vec<String>) -> Review {
             proof: rule.proof,
             asks: describe(rule),
             still_needs: unmet.map(|unmet| people(&unmet.missing)),
+            frozen: is_frozen(&decision, rule),
+            barriers: barriers(case, &decision, rule, requester),
             break_glass: rule.break_glass.clone(),
         }
     });
@@ -232,14 +272,15 @@ fn review(case: &Case, requests: &[Asked], mut notes: Vec<String>) -> Review {
     Review {
         requests: requests.iter().map(request_line).collect(),
         action: case.matter.action(),
-        contents: matches!(case.matter, Matter::Contents),
+        contents: matches!(case.matter, Matter::Contents(_)),
         object: case.object.to_string(),
         uid: case.object.uid().to_owned(),
         created: case.object.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        destroyed: destroyed(case),
         owners: owners.map(|owner| format!("{} {:?}", owner.kind, owner.name)).collect(),
         labels,
         namespace_labels,
-        approve: (!decision.rules.is_empty()).then(|| command(case, requests.first())),
+        approve: (!decision.rules.is_empty() && nothing.is_none()).then(|| command(case, requests.first())),
         goes: if case.matter.is_deletion() {
             case.goes.tree(&case.object.to_string(), usize::MAX, false)
         } else {
@@ -255,6 +296,17 @@ fn review(case: &Case, requests: &[Asked], mut notes: Vec<String>) -> Review {
     }
 }
 
+fn destroyed(case: &Case) -> Option<DestroyedLine> {
+    let Matter::Return(deletion) = &case.matter else { return None };
+    Some(DestroyedLine {
+        at: deletion.at,
+        requesters: deletion.requesters.clone(),
+        approvers: gone::approvers(deletion).into_iter().map(str::to_owned).collect(),
+        delete_only: gone::is_for_good(deletion),
+        words: gone::words(deletion, case.now),
+    })
+}
+
 fn request_line(asked: &Asked) -> RequestLine {
     RequestLine { id: asked.id.clone(), requester: asked.requester.clone(), last: asked.last }
 }
@@ -264,7 +316,11 @@ fn command(case: &Case, asked: Option<&Asked>) -> String {
         (Matter::Change(weighed), _) if weighed.new_spec != DELETED => {
             "kubectl tagout approve -f FILE, with the file of this change".to_owned()
         }
-        (Matter::Contents, _) => format!("kubectl tagout approve {} --contents", case.object.words()),
+        (Matter::Contents(action), _) => {
+            let action = if *action == Action::Delete { "" } else { " --action=Recreate" };
+            format!("kubectl tagout approve {} --contents{action}", case.object.words())
+        }
+        (Matter::Return(_), None) => format!("kubectl tagout approve {} --action=Recreate", case.object.words()),
         (_, Some(asked)) => format!("kubectl tagout approve {}", asked.id),
         (Matter::Action(action), None) if *action != Action::Delete => {
             format!("kubectl tagout approve {} --action={}", case.object.words(), action.as_str())
@@ -301,40 +357,6 @@ fn looked_at(rules: &[&Rule], case: &Case) -> (BTreeMap<String, String>, BTreeMa
     (of(&case.object, &own), case.home.as_ref().map(|home| of(home, &namespaces)).unwrap_or_default())
 }
 
-fn teams(rules: &[&Rule], case: &Case) -> Vec<TeamLine> {
-    let mut seen = BTreeSet::new();
-    let asked = rules.iter().flat_map(|rule| rule.teams()).filter(|team| seen.insert(*team));
-    asked
-        .map(|name| {
-            let team = case.setting.rules().teams.get(name);
-            let spec = team.map(|team| &team.spec);
-            TeamLine {
-                name: name.to_owned(),
-                proof: case.proof(name),
-                groups: spec.map(|spec| spec.groups.clone()).unwrap_or_default(),
-                members: team.map(members).unwrap_or_default(),
-                remark: team.is_none().then(|| "there is no such team".to_owned()),
-            }
-        })
-        .collect()
-}
-
-fn members(team: &Team) -> Vec<MemberLine> {
-    let members = team.spec.members.iter().map(|member| {
-        let keys = || {
-            team.keys.iter().filter(|listed| {
-                listed.user == member.user && !team.spec.revoked_keys.contains(&listed.key.fingerprint())
-            })
-        };
-        MemberLine {
-            user: member.user.clone(),
-            keys: keys().count(),
-            hardware_keys: keys().filter(|listed| listed.key.is_hardware()).count(),
-        }
-    });
-    members.collect()
-}
-
 fn said(case: &Case, requester: Option<&str>) -> Vec<SaidLine> {
     let lines = case.said.iter().map(|said| {
         let (counts_for, flaws) = if said.place == Place::Object && !case.object.is_presenting() {
@@ -359,7 +381,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::case::tests::{case, said as stands, setting};
+    use crate::cli::barriers::tests::budgeted;
+    use crate::cli::case::tests::{case, returning, said as stands, setting};
     use crate::cli::statements::tests::{NOW, statement};
 
     fn asked() -> Asked {
@@ -416,6 +439,37 @@ Said already
 To approve: kubectl tagout approve to-3f9a2c41
 "
         );
+    }
+
+    #[test]
+    fn of_a_frozen_rule_nobody_is_told_that_it_needs_nothing_more() {
+        let frozen = json!({"freeze": [{"from": "2026-11-21T00:00", "until": "2026-11-22T10:00", "reason": "sale"}]});
+        let setting = budgeted(&frozen, &json!({}));
+        let case = Case { said: vec![stands(statement("alice", "sre"))], ..case(&setting) };
+        let text = render::text(&review(&case, &[], Vec::new()), NOW, false);
+        let (_, rules) = text.split_once("production needs approval by 1 of sre\n").unwrap();
+        assert!(rules.starts_with("    frozen until 2026-11-22T10:00:00Z (in 1d): \"sale\""), "{text}");
+    }
+
+    #[test]
+    fn of_a_return_it_is_shown_how_it_was_destroyed() {
+        let setting = setting(&json!([{"anyOf": ["sre"]}]));
+        let review = review(&returning(&setting, &[]), &[], Vec::new());
+        let text = render::text(&review, NOW, false);
+        assert!(text.contains("Destroyed:  2026-11-21T08:00:00Z (2h ago) by \"agent-7\""), "{text}");
+        assert!(text.ends_with("approve deployments.apps/api -n payments --action=Recreate\n"), "{text}");
+        let json = serde_json::to_value(&review).unwrap();
+        assert_eq!(json["destroyed"]["requesters"], json!(["agent-7"]));
+
+        let before = NOW - jiff::SignedDuration::from_mins(125);
+        let approved = Statement {
+            approved_at: before,
+            expires: before + jiff::SignedDuration::from_mins(30),
+            ..statement("alice", "sre")
+        };
+        let free = super::review(&returning(&setting, &[approved]), &[], Vec::new());
+        assert!(free.notes[0].ends_with("was approved by alice, and so is its return"), "{:?}", free.notes);
+        assert_eq!(free.approve, None);
     }
 
     #[test]

@@ -2,8 +2,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{MemberLine, RequestLine, Review, SaidLine, TeamLine};
-use crate::api::{DELETED, NEW_UID, Proof, quoted};
+use super::teams::{MemberLine, TeamLine};
+use super::{RequestLine, Review, SaidLine};
+use crate::api::{Action, DELETED, NEW_UID, Proof, quoted};
 use crate::cli::words::{moment, printable, relative};
 
 /// What a person still reads of the tree; kubectl tagout impact prints it whole.
@@ -21,8 +22,12 @@ pub fn text(review: &Review, now: Timestamp, colour: bool) -> String {
     let mut rules = Vec::new();
     for rule in &review.rules {
         rules.push(rule.asks.clone());
-        let needs = rule.still_needs.as_ref().map_or_else(|| "nothing more".to_owned(), Clone::clone);
-        rules.push(format!("  still needs: {needs}"));
+        match &rule.still_needs {
+            Some(needs) => rules.push(format!("  still needs: {needs}")),
+            None if rule.frozen => {}
+            None => rules.push("  still needs: nothing more".to_owned()),
+        }
+        rules.extend(rule.barriers.iter().map(|words| format!("  {words}")));
         if !rule.break_glass.is_empty() {
             rules.push(format!("  in an emergency alone: {}", rule.break_glass.join(", ")));
         }
@@ -61,10 +66,18 @@ fn head(review: &Review, now: Timestamp) -> String {
     }
     line("Action:", review.action.as_str());
     let object = &review.object;
-    line("Object:", &if review.contents { format!("what is in {object}") } else { object.clone() });
+    let what = match (review.contents, review.action) {
+        (false, _) => "",
+        (true, Action::Recreate) => "what was destroyed in ",
+        (true, _) => "what is in ",
+    };
+    line("Object:", &format!("{what}{object}"));
     line("UID:", if review.uid == NEW_UID { "none yet: it is to be made" } else { &review.uid });
     if let Some(created) = review.created {
         line("Created:", &moment(created, now));
+    }
+    if let Some(destroyed) = &review.destroyed {
+        line("Destroyed:", &destroyed.words);
     }
     for owner in &review.owners {
         line("Owned by:", owner);
@@ -124,6 +137,9 @@ fn said(said: &SaidLine, now: Timestamp) -> Vec<String> {
     let mut lines = vec![format!("by {by}, for team {team}, {place}{signed}, requests by {requester}, until {until}")];
     if statement.break_glass {
         lines.push("  breaks glass".to_owned());
+    }
+    if statement.delete_only {
+        lines.push("  for good: it may not return under its name".to_owned());
     }
     if !said.counts_for.is_empty() {
         lines.push(format!("  counts for {}", said.counts_for.join(", ")));

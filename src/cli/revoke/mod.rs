@@ -14,6 +14,8 @@ use super::approve::{ATTEMPTS, annotation, change, manager, may_not};
 use super::case::ACTIONS;
 use super::cluster::{Setting, plain};
 use super::connection::{Cluster, Connection};
+use super::gone::Gone;
+use super::kinds::Kind;
 use super::object::LiveObject;
 use super::output::Document;
 use super::said;
@@ -151,7 +153,7 @@ async fn take_back(
         let found = LiveObject::find(&at.client, kind.clone(), "", &name).await?;
         found.unwrap_or_else(|| LiveObject::to_be(kind, &name))
     } else {
-        LiveObject::read(&at.client, kind, &at.namespace, &name).await?
+        there_or_gone(kind, &name, at).await?
     };
 
     let mut places = Vec::new();
@@ -199,6 +201,17 @@ async fn take_back(
     }
     let words: Vec<_> = wrong.iter().map(|error| format!("{error:#}")).collect();
     if words.is_empty() { Ok(()) } else { Err(anyhow!("{}", words.join("\n"))) }
+}
+
+/// The object, or what was destroyed under its name and may return.
+async fn there_or_gone(kind: Kind, name: &str, at: &Cluster) -> anyhow::Result<LiveObject> {
+    let namespace = if kind.namespaced { at.namespace.as_str() } else { "" };
+    if LiveObject::find(&at.client, kind.clone(), namespace, name).await?.is_none()
+        && let Ok(Some(gone)) = Gone::recorded(&at.client, &kind, namespace, name).await
+    {
+        return Ok(gone.object);
+    }
+    LiveObject::read(&at.client, kind, namespace, name).await
 }
 
 /// Writes signed statements that still count into the lists of their teams. Returns the hashes that stand there now.

@@ -1,11 +1,13 @@
 //! `kubectl tagout status`: what is protected, whether that is in force, and what is open for destruction now.
 
+mod lock;
 mod render;
 mod rules;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+pub use self::lock::LockLine;
 use self::rules::RuleLine;
 use super::approvals::{self, OpenApproval, Unlisted};
 use super::cluster::Setting;
@@ -33,6 +35,8 @@ struct Report {
     rules: Vec<RuleLine>,
     /// What approvals with proof Identity have to name; absent: none counts yet.
     epoch: Option<String>,
+    /// Whether Tagout itself is kept as it is.
+    lock: LockLine,
     approvals: Vec<OpenApproval>,
     /// Kinds of which nobody can say what is approved, with the reason.
     unlisted: Vec<Unlisted>,
@@ -43,7 +47,8 @@ pub async fn run(options: &Options, at: &Cluster) -> anyhow::Result<()> {
     let (approvals, unlisted) = approvals::open(at, &setting).await;
     let protection = &setting.protection;
     let (rules, epoch) = (rules::lines(protection), protection.epoch.clone());
-    let report = Report { rules, epoch, approvals, unlisted };
+    let lock = LockLine::read(&at.client).await;
+    let report = Report { rules, epoch, lock, approvals, unlisted };
     match options.output {
         Output::Text => say(&render::text(&report, setting.now)),
         Output::Json => say(&format!("{}\n", serde_json::to_string_pretty(&report)?)),

@@ -1,11 +1,12 @@
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::api::{Mode, ProtectionRule};
+use crate::api::{BudgetStatus, FreezeStatus, Mode, ProtectionRule};
 use crate::cli::cluster::{Protection, condition};
 
 /// A rule, and what became of it.
-#[derive(Serialize, Debug, PartialEq, Eq)]
+#[derive(Serialize, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
 pub struct RuleLine {
     pub name: String,
     /// Absent where the rule cannot be read.
@@ -15,6 +16,12 @@ pub struct RuleLine {
     pub enforced: String,
     /// Why something is not as one would wish.
     pub messages: Vec<String>,
+    /// What is used of its budgets, the fullest first.
+    pub budgets: Vec<BudgetStatus>,
+    /// The freeze that lasts, or else the next one.
+    pub freeze: Option<FreezeStatus>,
+    /// Kinds of which nothing that is destroyed is remembered or counted.
+    pub not_remembered: Vec<String>,
 }
 
 pub fn lines(protection: &Protection) -> Vec<RuleLine> {
@@ -31,6 +38,7 @@ pub fn lines(protection: &Protection) -> Vec<RuleLine> {
                 ready: "False".to_owned(),
                 enforced: "Unknown".to_owned(),
                 messages: vec![message],
+                ..RuleLine::default()
             }),
         }
     }
@@ -60,7 +68,18 @@ fn line(rule: &ProtectionRule) -> RuleLine {
     let mut approvers: Vec<_> = rule.spec.approval.require.iter().flat_map(|entry| entry.any_of.clone()).collect();
     approvers.sort();
     approvers.dedup();
-    RuleLine { name: rule.name_any(), mode: Some(rule.spec.mode), approvers, ready, enforced, messages }
+    let status = rule.status.clone().unwrap_or_default();
+    RuleLine {
+        name: rule.name_any(),
+        mode: Some(rule.spec.mode),
+        approvers,
+        ready,
+        enforced,
+        messages,
+        budgets: status.budgets,
+        freeze: status.freeze,
+        not_remembered: status.not_remembered,
+    }
 }
 
 #[cfg(test)]

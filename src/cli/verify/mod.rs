@@ -16,8 +16,8 @@ use self::check::{Check, Checked, check};
 use super::approve::file_or_input;
 use super::output::Document;
 use super::words::{printable, say};
-use crate::api::{ApproverTeam, ProtectionRule, read_statements};
-use crate::guard::{Rule, Team};
+use crate::api::{ApproverTeam, ProtectionRule, ProtectionRuleSpec, read_statements};
+use crate::guard::{Budgets, Freezes, Rule, Team};
 
 /// Check signed approvals, without a cluster
 ///
@@ -75,7 +75,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     for path in &options.rule {
         for rule in documents::<ProtectionRule>(path, "ProtectionRule")? {
             let name = rule.metadata.name.unwrap_or_default();
-            let read = Rule::read(&name, &rule.spec).map_err(anyhow::Error::msg);
+            let read = by_statements(&name, &rule.spec).map_err(anyhow::Error::msg);
             measure.rules.push(read.with_context(|| format!("rule {name}"))?);
         }
     }
@@ -86,6 +86,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     }
     ensure!(report.good, "not all checks hold; see above");
     Ok(())
+}
+
+/// The rule without what lets something pass unasked, or keeps it whatever is said: neither tells what a statement is
+/// worth.
+fn by_statements(name: &str, spec: &ProtectionRuleSpec) -> Result<Rule, String> {
+    let mut rule = Rule::read(name, spec)?;
+    rule.tolerated = 0;
+    rule.budgets = Budgets::default();
+    rule.freezes = Freezes::default();
+    Ok(rule)
 }
 
 fn report(text: &str, measure: &Measure) -> Report {
@@ -215,6 +225,21 @@ mod tests {
         assert!(measured(|_| {}, |measure| measure.rules.push(rule("Signature"))).good);
         let report = measured(|_| {}, |measure| measure.rules.push(rule("HardwareKey")));
         assert_eq!(failed(&report), ["rule production"]);
+    }
+
+    #[test]
+    fn a_rule_that_would_let_it_pass_unasked_does_not_make_a_statement_good() {
+        let rule = |more: &str, value: Value| {
+            let mut spec = serde_json::json!({"resources": [{"apiGroups": ["apps"], "resources": ["deployments"]}],
+                "approval": {"proof": "HardwareKey", "require": [{"anyOf": ["sre"]}]}});
+            spec[more] = value;
+            by_statements("production", &serde_json::from_value(spec).unwrap()).unwrap()
+        };
+        let budget = serde_json::json!({"count": 5, "window": "10m", "per": "Rule"});
+        for (more, value) in [("tolerate", serde_json::json!({"objects": 1})), ("allowance", budget)] {
+            let report = measured(|_| {}, |measure| measure.rules.push(rule(more, value.clone())));
+            assert_eq!(failed(&report), ["rule production"], "{more}");
+        }
     }
 
     #[test]

@@ -199,6 +199,7 @@ fn by(approver: &str) -> Statement {
         approved_at: NOW,
         expires: minutes_from_now(5),
         break_glass: false,
+        delete_only: false,
         scope: Scope::Object,
         signature: None,
     }

@@ -7,9 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Serialize;
 
 use crate::api::{
-    ApprovalTerms, ApproverTeamSpec, Member, MemberKey, Owned, Period, ProtectionRuleSpec, Requirement, ResourceRule,
-    Revocation, RuleFailurePolicy, Tolerate, sha256,
+    ApprovalTerms, ApproverTeamSpec, Budget, Freeze, Member, MemberKey, Owned, Per, Period, ProtectionRuleSpec,
+    Requirement, ResourceRule, Revocation, RuleFailurePolicy, Tolerate, sha256,
 };
+use crate::guard::freeze::is_over;
 
 /// The hash by which a statement names a spec.
 pub fn spec_hash(spec: &impl Serialize) -> String {
@@ -20,7 +21,7 @@ pub fn spec_hash(spec: &impl Serialize) -> String {
 
 /// Where the new rule is weaker than the one in force, in words. Every field is taken apart by name, so that a field
 /// that joins cannot be forgotten here.
-pub fn loosened_rule(old: &ProtectionRuleSpec, new: &ProtectionRuleSpec) -> Vec<String> {
+pub fn loosened_rule(old: &ProtectionRuleSpec, new: &ProtectionRuleSpec, now: Timestamp) -> Vec<String> {
     let ProtectionRuleSpec {
         mode,
         resources,
@@ -31,6 +32,10 @@ pub fn loosened_rule(old: &ProtectionRuleSpec, new: &ProtectionRuleSpec) -> Vec<
         actions,
         owned,
         tolerate,
+        allowance,
+        ceiling,
+        recreation,
+        freeze,
         approval,
         failure_policy,
     } = old;
@@ -56,12 +61,58 @@ pub fn loosened_rule(old: &ProtectionRuleSpec, new: &ProtectionRuleSpec) -> Vec<
     note(!actions.iter().all(|one| new.actions.contains(one)), "actions: some are named no more".into());
     note(new.owned != *owned && new.owned != Owned::Include, format!("owned: {owned:?} → {:?}", new.owned));
     note(tolerated(new.tolerate.as_ref()) > tolerated(tolerate.as_ref()), from_to("tolerate", tolerate, &new.tolerate));
+    note(allows_more(allowance.as_ref(), new.allowance.as_ref()), from_to("allowance", allowance, &new.allowance));
+    note(allows_less_often(ceiling.as_ref(), new.ceiling.as_ref()), from_to("ceiling", ceiling, &new.ceiling));
+    note(!is_as_short(&recreation.window, &new.recreation.window), from_to("recreation", recreation, &new.recreation));
+    note(
+        !freeze.iter().all(|one| is_over(one, now) || is_frozen_by(one, &new.freeze)),
+        from_to("freeze", freeze, &new.freeze),
+    );
     note(
         *failure_policy == RuleFailurePolicy::Fail && new.failure_policy != RuleFailurePolicy::Fail,
         "failurePolicy: no refusal while Tagout is away".into(),
     );
     loosened.extend(loosened_terms(approval, &new.approval));
     loosened
+}
+
+/// Whether there is an allowance that there was not, or a greater one.
+fn allows_more(old: Option<&Budget>, new: Option<&Budget>) -> bool {
+    match (old, new) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(old), Some(new)) => !is_as_small(new, old),
+    }
+}
+
+/// Whether there is no ceiling any more, or a higher one.
+fn allows_less_often(old: Option<&Budget>, new: Option<&Budget>) -> bool {
+    match (old, new) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(old), Some(new)) => !is_as_small(new, old),
+    }
+}
+
+fn is_as_small(new: &Budget, old: &Budget) -> bool {
+    let Budget { count, volumes, window, per } = old;
+    let most = |volumes: Option<u32>| volumes.unwrap_or(u32::MAX);
+    // A rule has fewer budgets as a whole than for each of its namespaces or requesters.
+    let as_few = new.per == *per || new.per == Per::Rule;
+    new.count <= *count && most(new.volumes) <= most(*volumes) && is_as_short(window, &new.window) && as_few
+}
+
+/// Whether what one freeze kept is still kept, as far as that can be seen without a calendar. For what reason does not
+/// matter.
+fn is_frozen_by(old: &Freeze, new: &[Freeze]) -> bool {
+    let Freeze { from, until, schedule, duration, time_zone, reason: _ } = old;
+    let lasts = |one: &Freeze| match (duration, &one.duration) {
+        (Some(old), Some(new)) => is_as_short(old, new),
+        (old, new) => old == new,
+    };
+    // Written alike, times are in the order of their texts.
+    let covers = |one: &Freeze| one.from <= *from && one.until >= *until && one.until.is_some() == until.is_some();
+    new.iter().any(|one| one.time_zone == *time_zone && one.schedule == *schedule && lasts(one) && covers(one))
 }
 
 fn tolerated(tolerate: Option<&Tolerate>) -> u32 {

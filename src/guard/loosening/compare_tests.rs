@@ -7,6 +7,9 @@ use super::*;
 use crate::guard::quorum::{Person, missing};
 use crate::guard::{Rule, Subject};
 
+#[path = "budget_tests.rs"]
+mod budgets;
+
 const NOW: Timestamp = Timestamp::constant(1_795_255_200, 0);
 
 /// What a change from the first to the second is, and the way back.
@@ -46,6 +49,25 @@ fn condition(name: &str, expression: &str) -> Value {
 
 fn entry(teams: &[&str], count: u8) -> Value {
     json!({"anyOf": teams, "count": count})
+}
+
+fn budget(count: u32, volumes: Option<u32>, window: &str, per: &str) -> Value {
+    json!({"count": count, "volumes": volumes, "window": window, "per": per})
+}
+
+/// In one November.
+fn once(from: &str, until: &str) -> Value {
+    json!({"from": format!("2026-11-{from}"), "until": format!("2026-11-{until}"), "reason": "peak season"})
+}
+
+fn often(duration: &str) -> Value {
+    json!({"schedule": "0 18 * * 5", "duration": duration, "reason": "weekend"})
+}
+
+fn with(freeze: &Value, field: &str, value: &str) -> Value {
+    let mut freeze = freeze.clone();
+    freeze[field] = json!(value);
+    freeze
 }
 
 #[rstest]
@@ -116,18 +138,125 @@ fn entry(teams: &[&str], count: u8) -> Value {
 #[case::more_glass("/approval/breakGlass/anyOf", json!(["sre"]), json!(["sre", "oncall"]), Looser)]
 #[case::other_glass("/approval/breakGlass/anyOf", json!(["sre"]), json!(["oncall"]), Other)]
 #[case::failure_policy("/failurePolicy", json!("Fail"), json!("Ignore"), Looser)]
+#[case::owned("/owned", json!("Include"), json!("Auto"), Looser)]
+#[case::owned_by_any("/owned", json!("Auto"), json!("Follow"), Other)]
+#[case::tolerance("/tolerate", json!(null), json!({"objects": 1}), Looser)]
+#[case::more_tolerance("/tolerate", json!({"objects": 1}), json!({"objects": 2}), Looser)]
+#[case::an_allowance("/allowance", json!(null), budget(1, None, "10m", "Rule"), Looser)]
+#[case::a_greater_allowance("/allowance", budget(1, None, "10m", "Rule"), budget(2, None, "10m", "Rule"), Looser)]
+#[case::an_allowance_that_slides_faster(
+    "/allowance",
+    budget(1, None, "10m", "Rule"),
+    budget(1, None, "599s", "Rule"),
+    Looser
+)]
+#[case::an_allowance_in_other_words(
+    "/allowance",
+    budget(1, None, "10m", "Rule"),
+    budget(1, None, "600s", "Rule"),
+    Same
+)]
+#[case::an_allowance_of_any_volumes(
+    "/allowance",
+    budget(1, Some(5), "10m", "Rule"),
+    budget(1, None, "10m", "Rule"),
+    Looser
+)]
+#[case::an_allowance_of_more_volumes(
+    "/allowance",
+    budget(1, Some(0), "10m", "Rule"),
+    budget(1, Some(1), "10m", "Rule"),
+    Looser
+)]
+#[case::an_allowance_for_each_requester(
+    "/allowance",
+    budget(1, None, "10m", "Rule"),
+    budget(1, None, "10m", "Requester"),
+    Looser
+)]
+#[case::an_allowance_for_each_namespace(
+    "/allowance",
+    budget(1, None, "10m", "Rule"),
+    budget(1, None, "10m", "Namespace"),
+    Looser
+)]
+#[case::an_allowance_for_others(
+    "/allowance",
+    budget(1, None, "10m", "Namespace"),
+    budget(1, None, "10m", "Requester"),
+    Other
+)]
+#[case::an_allowance_of_more_that_slides_slower(
+    "/allowance",
+    budget(1, None, "10m", "Rule"),
+    budget(6, None, "1h", "Rule"),
+    Other
+)]
+#[case::an_allowance_without_a_window(
+    "/allowance",
+    budget(1, None, "10m", "Rule"),
+    budget(1, None, "soon", "Rule"),
+    Other
+)]
+#[case::no_ceiling("/ceiling", budget(20, None, "1h", "Rule"), json!(null), Looser)]
+#[case::a_higher_ceiling("/ceiling", budget(20, None, "1h", "Rule"), budget(21, None, "1h", "Rule"), Looser)]
+#[case::a_ceiling_that_slides_faster(
+    "/ceiling",
+    budget(20, None, "1h", "Rule"),
+    budget(20, None, "59m", "Rule"),
+    Looser
+)]
+#[case::a_ceiling_of_any_volumes("/ceiling", budget(20, Some(1), "1h", "Rule"), budget(20, None, "1h", "Rule"), Looser)]
+#[case::a_ceiling_for_each_requester(
+    "/ceiling",
+    budget(20, None, "1h", "Rule"),
+    budget(20, None, "1h", "Requester"),
+    Looser
+)]
+#[case::a_ceiling_for_others(
+    "/ceiling",
+    budget(20, None, "1h", "Requester"),
+    budget(20, None, "1h", "Namespace"),
+    Other
+)]
+#[case::memory("/recreation/window", json!("24h"), json!("23h"), Looser)]
+#[case::the_same_memory("/recreation/window", json!("24h"), json!("1440m"), Same)]
+#[case::no_memory("/recreation/window", json!("24h"), json!("never"), Other)]
+#[case::a_freeze("/freeze", json!([once("20T18:00", "27T08:00")]), json!([]), Looser)]
+#[case::a_freeze_that_begins_later(
+    "/freeze", json!([once("20T18:00", "27T08:00")]), json!([once("20T18:01", "27T08:00")]), Looser)]
+#[case::a_freeze_that_ends_earlier(
+    "/freeze", json!([once("20T18:00", "27T08:00")]), json!([once("20T18:00", "27T07:59:59")]), Looser)]
+#[case::a_freeze_at_another_time(
+    "/freeze", json!([once("20T18:00", "27T08:00")]), json!([once("21T18:00", "28T08:00")]), Other)]
+#[case::a_freeze_elsewhere("/freeze", json!([once("20T18:00", "27T08:00")]),
+    json!([with(&once("20T18:00", "27T08:00"), "timeZone", "Europe/Berlin")]), Other)]
+#[case::a_freeze_for_another_reason("/freeze", json!([once("20T18:00", "27T08:00")]),
+    json!([with(&once("20T18:00", "27T08:00"), "reason", "other")]), Same)]
+#[case::a_freeze_among_others("/freeze", json!([once("20T18:00", "27T08:00"), often("62h")]),
+    json!([often("62h"), once("20T18:00", "27T08:00")]), Same)]
+#[case::a_freeze_that_another_covers("/freeze",
+    json!([once("20T18:00", "27T08:00"), once("21T18:00", "22T18:00")]), json!([once("20T18:00", "27T08:00")]), Same)]
+#[case::a_freeze_that_comes_again("/freeze", json!([often("62h")]), json!([]), Looser)]
+#[case::a_freeze_that_lasts_shorter("/freeze", json!([often("62h")]), json!([often("61h")]), Looser)]
+#[case::a_freeze_of_another_schedule(
+    "/freeze", json!([often("62h")]), json!([with(&often("62h"), "schedule", "0 17 * * 5")]), Other)]
+#[case::a_freeze_once_and_no_more(
+    "/freeze", json!([often("62h")]), json!([once("01T00:00", "27T08:00")]), Other)]
 fn a_change_of_a_rule(#[case] field: &str, #[case] one: Value, #[case] other: Value, #[case] is: Is) {
     let base = json!({
         "mode": "Enforce",
         "resources": [{"apiGroups": ["apps"], "resources": ["deployments"]}],
         "namespaceSelector": {}, "objectSelector": {}, "except": [], "matchConditions": [], "actions": ["Delete"],
+        "owned": "Include", "tolerate": null, "allowance": null, "ceiling": null, "recreation": {"window": "24h"},
+        "freeze": [],
         "approval": {"proof": "HardwareKey", "requireVerification": false, "require": [{"anyOf": ["sre"], "count": 1}],
             "separateFromRequester": true, "validFor": "30m", "breakGlass": {"anyOf": []}},
         "failurePolicy": "Fail",
     });
     let read = |value| -> ProtectionRuleSpec { serde_json::from_value(set(&base, field, value)).unwrap() };
     let (one, other) = (read(&one), read(&other));
-    let (there, back) = (loosened_rule(&one, &other), loosened_rule(&other, &one));
+    let (there, back) = (loosened_rule(&one, &other, NOW), loosened_rule(&other, &one, NOW));
     both_ways(is, &there, &back);
     // It is told by the field in which it lies, once.
     let named = field.trim_start_matches('/').replace('/', ".");
@@ -218,7 +347,7 @@ fn a_spec_has_one_hash_however_it_is_written_and_another_one_another() {
         r#"{"resources":[{"apiGroups":["apps"],"resources":["x"]}],"approval":{"require":[{"anyOf":["sre"]}]}}"#;
     let long = r#"{"mode":"Enforce","approval":{"validFor":"30m","require":[{"count":1,"anyOf":["sre"]}],
         "separateFromRequester":true,"proof":"Identity"},"resources":[{"resources":["x"],"apiGroups":["apps"]}],
-        "actions":["Delete","ScaleToZero","Reparent","Finalize","DiscardData","Unprotect"],"except":[],"failurePolicy":"Fail"}"#;
+        "actions":["Delete","Recreate","ScaleToZero","Reparent","Finalize","DiscardData","Unprotect"],"except":[],"failurePolicy":"Fail"}"#;
     assert_eq!(spec_hash(&read(short)), spec_hash(&read(long)));
     assert_eq!(spec_hash(&read(short)), spec_hash(&serde_json::to_value(read(long)).unwrap()));
     for (from, to) in [("sre", "dba"), ("\"x\"", "\"y\""), ("{\"require", "{\"validFor\":\"1800s\",\"require")] {
@@ -299,7 +428,7 @@ proptest::proptest! {
 
     #[test]
     fn a_rule_is_no_weaker_than_itself(rule in rules()) {
-        prop_assert_eq!(loosened_rule(&rule, &rule), Vec::<String>::new());
+        prop_assert_eq!(loosened_rule(&rule, &rule, NOW), Vec::<String>::new());
     }
 
     #[test]
@@ -311,7 +440,7 @@ proptest::proptest! {
         turned.approval.require.reverse();
         turned.approval.require.iter_mut().for_each(|entry| entry.any_of.reverse());
         turned.approval.break_glass.any_of.reverse();
-        prop_assert_eq!(loosened_rule(&rule, &turned), Vec::<String>::new());
+        prop_assert_eq!(loosened_rule(&rule, &turned, NOW), Vec::<String>::new());
     }
 
     #[test]
@@ -321,7 +450,7 @@ proptest::proptest! {
         labels in collection::btree_map("[ab]", "[abc]", 0..3),
         annotation in "[abc]",
     ) {
-        if loosened_rule(&old, &new).is_empty() {
+        if loosened_rule(&old, &new, NOW).is_empty() {
             let (old, new) = (Rule::read("r", &old).unwrap(), Rule::read("r", &new).unwrap());
             let subject = Subject {
                 group: names.0.into(),

@@ -13,8 +13,9 @@ pub use compare::{loosened_rule, loosened_team, spec_hash};
 use super::approval::CLOCK_SKEW;
 use super::satisfiable::nobody_can_satisfy;
 use super::team::{Team, faults};
+use super::unlocking::locking;
 use super::{Rule, Rules};
-use crate::api::{ApproverTeamSpec, DELETED, MAX_VALID_FOR, Mode, ProtectionRuleSpec, Revocation};
+use crate::api::{Action, ApproverTeamSpec, DELETED, MAX_VALID_FOR, Mode, ProtectionRuleSpec, Revocation};
 
 /// A change, as it was sent. Neither old nor new: nothing was changed.
 #[derive(Debug)]
@@ -76,7 +77,15 @@ fn weigh_known(changed: &Changed, name: &str, rules: &Rules, now: Timestamp) -> 
     match changed {
         Changed::Rule { stored, rejected, new } => {
             let stored = stored.as_deref().filter(|_| !rejected);
-            weigh_rule(name, stored, new.as_deref(), rules, now)
+            let mut weighed = weigh_rule(name, stored, new.as_deref(), rules, now);
+            if new.as_deref().is_some_and(|new| joins_the_lock(name, new, rules)) {
+                // Or anybody could keep Tagout from being upgraded or removed.
+                weighed.loosened.push("it would have a say in whether Tagout is unlocked".to_owned());
+                weighed.needed.extend(locking(rules).map(|rule| rule.name.clone()));
+                weighed.needed.sort();
+                weighed.needed.dedup();
+            }
+            weighed
         }
         Changed::Team { stored, new } => weigh_team(name, stored.as_ref(), new.as_ref(), rules, now),
         Changed::Definition { is_own: true, .. } => Weighed::default(),
@@ -87,6 +96,12 @@ fn weigh_known(changed: &Changed, name: &str, rules: &Rules, now: Timestamp) -> 
             ..Weighed::default()
         },
     }
+}
+
+/// Whether a rule would get a say in whether Tagout is unlocked, while others have it.
+fn joins_the_lock(name: &str, new: &ProtectionRuleSpec, rules: &Rules) -> bool {
+    let has = locking(rules).any(|rule| rule.name == name);
+    new.actions.contains(&Action::Unlock) && !has && locking(rules).next().is_some()
 }
 
 /// The rules that somebody could meet at one time. Until then whoever sets Tagout up may change them.
@@ -124,7 +139,7 @@ fn weigh_rule(
         _ => return weighed,
     };
     weighed.loosened = match new {
-        Some(new) => loosened_rule(standing, new),
+        Some(new) => loosened_rule(standing, new, now),
         None => vec!["the rule is deleted".to_owned()],
     };
     if let Some(Ok(changed)) = new.map(|new| Rule::read(name, new)) {

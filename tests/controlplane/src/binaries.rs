@@ -24,6 +24,15 @@ pub enum Program {
     Kubectl,
     Kwok,
     Helm,
+    Kubelet,
+    KubeProxy,
+    Containerd,
+    ContainerdShim,
+    Ctr,
+    CniBridge,
+    CniLoopback,
+    CniHostLocal,
+    Pause,
 }
 
 impl Binaries {
@@ -33,20 +42,19 @@ impl Binaries {
     /// `$KUBEBUILDER_ASSETS` is set, what it holds is taken and only the rest is built.
     pub fn ensure() -> Result<Self> {
         let cache = cache_folder()?;
-        let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("go");
-        let key = key(&modules)?;
+        let modules = modules();
+        let key = key(&modules, &Program::ALL)?;
         let assets = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let (given, lacking): (Vec<_>, Vec<_>) = Program::ALL
             .into_iter()
             .partition(|program| assets.as_ref().is_some_and(|folder| folder.join(program.name()).exists()));
 
         let built = cache.join(&key);
-        if !is_complete(&built, &lacking) {
-            fs::create_dir_all(&built).with_context(|| {
-                format!("{} cannot be made: set TAGOUT_CONTROLPLANE_CACHE to a folder that can", built.display())
-            })?;
+        if !is_complete(&built, &lacking) || !built.join(STAGES).exists() {
+            make_folder(&built)?;
             let _lock = lock(&built)?;
             build(&modules, &built, &lacking)?;
+            copy_stages(&modules.join(Program::Kwok.module()), &built)?;
         }
         match assets {
             Some(assets) if !given.is_empty() => {
@@ -59,6 +67,18 @@ impl Binaries {
             }
             _ => Ok(Self { folder: built }),
         }
+    }
+
+    /// The same for what a real node needs beside the control plane, in a folder of its own: few tests ask for it.
+    pub fn ensure_node() -> Result<Self> {
+        let modules = modules();
+        let folder = cache_folder()?.join(format!("{}-node", key(&modules, &Program::NODE)?));
+        if !is_complete(&folder, &Program::NODE) {
+            make_folder(&folder)?;
+            let _lock = lock(&folder)?;
+            build(&modules, &folder, &Program::NODE)?;
+        }
+        Ok(Self { folder })
     }
 
     pub fn folder(&self) -> &Path {
@@ -79,6 +99,7 @@ impl Binaries {
 }
 
 impl Program {
+    /// The control plane, and what is used with it.
     pub const ALL: [Self; 7] = [
         Self::Etcd,
         Self::KubeApiserver,
@@ -87,6 +108,19 @@ impl Program {
         Self::Kubectl,
         Self::Kwok,
         Self::Helm,
+    ];
+
+    /// What makes this machine a node: kubelet, container runtime and network.
+    pub const NODE: [Self; 9] = [
+        Self::Kubelet,
+        Self::KubeProxy,
+        Self::Containerd,
+        Self::ContainerdShim,
+        Self::Ctr,
+        Self::CniBridge,
+        Self::CniLoopback,
+        Self::CniHostLocal,
+        Self::Pause,
     ];
 
     pub fn name(self) -> &'static str {
@@ -98,6 +132,15 @@ impl Program {
             Self::Kubectl => "kubectl",
             Self::Kwok => "kwok",
             Self::Helm => "helm",
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
+            Self::Containerd => "containerd",
+            Self::ContainerdShim => "containerd-shim-runc-v2",
+            Self::Ctr => "ctr",
+            Self::CniBridge => "bridge",
+            Self::CniLoopback => "loopback",
+            Self::CniHostLocal => "host-local",
+            Self::Pause => "pause",
         }
     }
 
@@ -107,6 +150,10 @@ impl Program {
             Self::Etcd => "etcd",
             Self::Kwok => "kwok",
             Self::Helm => "helm",
+            Self::Kubelet | Self::KubeProxy => "node",
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => "containerd",
+            Self::CniBridge | Self::CniLoopback | Self::CniHostLocal => "cni",
+            Self::Pause => "pause",
             _ => "kubernetes",
         }
     }
@@ -116,14 +163,38 @@ impl Program {
             Self::Etcd => "go.etcd.io/etcd/server/v3".to_owned(),
             Self::Kwok => "sigs.k8s.io/kwok/cmd/kwok".to_owned(),
             Self::Helm => "helm.sh/helm/v4/cmd/helm".to_owned(),
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => {
+                format!("github.com/containerd/containerd/v2/cmd/{}", self.name())
+            }
+            Self::CniBridge | Self::CniLoopback => {
+                format!("github.com/containernetworking/plugins/plugins/main/{}", self.name())
+            }
+            Self::CniHostLocal => "github.com/containernetworking/plugins/plugins/ipam/host-local".to_owned(),
+            Self::Pause => ".".to_owned(),
             _ => format!("k8s.io/kubernetes/cmd/{}", self.name()),
         }
     }
 
-    /// Without these a server calls itself v0.0.0 and clients misbehave. etcd and kwok know theirs.
+    /// File systems of which only the libraries' C headers know, and which nothing here uses.
+    fn tags(self) -> &'static str {
+        match self {
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => "no_btrfs,no_devmapper,no_zfs",
+            _ => "",
+        }
+    }
+
+    /// Without these a server calls itself v0.0.0 and clients misbehave. Those without flags know theirs, or need none.
     fn link_flags(self, go_mod: &str) -> Result<String> {
         match self {
-            Self::Etcd | Self::Kwok => Ok(String::new()),
+            Self::Etcd
+            | Self::Kwok
+            | Self::Containerd
+            | Self::ContainerdShim
+            | Self::Ctr
+            | Self::CniBridge
+            | Self::CniLoopback
+            | Self::CniHostLocal
+            | Self::Pause => Ok(String::new()),
             Self::Helm => {
                 let version = pinned(go_mod, "helm.sh/helm/v4")?;
                 Ok(format!("-X helm.sh/helm/v4/internal/version.version={version}"))
@@ -147,6 +218,16 @@ impl Program {
 
 const STAGES: &str = "stages";
 
+fn modules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("go")
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| {
+        format!("{} cannot be made: set TAGOUT_CONTROLPLANE_CACHE to a folder that can", folder.display())
+    })
+}
+
 fn cache_folder() -> Result<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(folder) = set("TAGOUT_CONTROLPLANE_CACHE") {
@@ -160,14 +241,16 @@ fn cache_folder() -> Result<PathBuf> {
 }
 
 /// Names the folder after all that the binaries depend on.
-fn key(modules: &Path) -> Result<String> {
+fn key(modules: &Path, programs: &[Program]) -> Result<String> {
     let mut parts = Vec::new();
-    for program in Program::ALL {
+    for program in programs {
         for file in ["go.mod", "go.sum"] {
             let file = modules.join(program.module()).join(file);
             parts.push(fs::read(&file).with_context(|| format!("reading {}", file.display()))?);
         }
-        let go_mod = go_mod(modules, program)?;
+        // The one that is written here.
+        parts.extend(fs::read(modules.join(program.module()).join("main.go")));
+        let go_mod = go_mod(modules, *program)?;
         parts.push(program.link_flags(&go_mod)?.into_bytes());
     }
     parts.extend(go_build::FLAGS.map(|flag| flag.as_bytes().to_vec()));
@@ -184,7 +267,7 @@ fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
 }
 
 fn is_complete(folder: &Path, programs: &[Program]) -> bool {
-    programs.iter().all(|program| folder.join(program.name()).exists()) && folder.join(STAGES).exists()
+    programs.iter().all(|program| folder.join(program.name()).exists())
 }
 
 /// Held until the file is dropped, or its process ends in whatever way.
@@ -205,8 +288,8 @@ fn build(modules: &Path, folder: &Path, programs: &[Program]) -> Result<()> {
         programs.iter().copied().filter(|program| !folder.join(program.name()).exists()).collect();
     if !missing.is_empty() {
         eprintln!(
-            "The tests need a Kubernetes control plane; {} of its programs are not built yet. With cold \
-             Go caches all seven take about ten minutes on two cores, once; they are then kept in {}",
+            "The tests need a real Kubernetes; {} of its programs are not built yet. With cold Go caches a whole \
+             control plane takes about ten minutes on two cores, once; they are then kept in {}",
             missing.len(),
             folder.display()
         );
@@ -215,12 +298,13 @@ fn build(modules: &Path, folder: &Path, programs: &[Program]) -> Result<()> {
         go_build::build(
             &modules.join(program.module()),
             &program.package(),
+            program.tags(),
             &program.link_flags(&go_mod(modules, *program)?)?,
             &folder.join(program.name()),
             &format!("{} ({} of {})", program.name(), index + 1, missing.len()),
         )?;
     }
-    copy_stages(&modules.join(Program::Kwok.module()), folder)
+    Ok(())
 }
 
 fn copy_stages(module: &Path, folder: &Path) -> Result<()> {

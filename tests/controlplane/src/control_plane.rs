@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::binaries::{Binaries, Program};
+use crate::enclosure;
 use crate::flags::{self, Place};
 use crate::go_build::tail;
 use crate::kubeconfig::kubeconfig;
@@ -41,6 +42,9 @@ pub struct Options {
     /// Whether all controllers act as `system:kube-controller-manager`, as in some distributions,
     /// instead of each with a service account of its own.
     pub share_controller_credentials: bool,
+    /// Whether there is a place for a real [`Node`](crate::Node) instead of three simulated ones. Takes an
+    /// [`Enclosure`](crate::enclosure).
+    pub real_node: bool,
     /// Added after the flags of this crate: the last of two wins.
     pub extra_apiserver_args: Vec<String>,
 }
@@ -80,6 +84,11 @@ impl ControlPlane {
 
     pub fn kubeconfig(&self, user: User) -> &Path {
         &self.users[user as usize]
+    }
+
+    /// Of a component of Kubernetes.
+    pub(crate) fn kubeconfig_of(&self, component: &str) -> PathBuf {
+        self.place.kubeconfig(component)
     }
 
     /// Makes a kubeconfig for any bearer token, such as a service account's.
@@ -132,22 +141,30 @@ impl ControlPlane {
         self.wait_for_apiserver(&mut apiserver)
     }
 
+    /// Starts everything again that [`end`](Self::end) ended, with what was stored, as after a power cut.
+    pub fn begin_again(&self) -> Result<()> {
+        let mut apiserver = self.apiserver();
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut etcd = start_etcd(&self.reaper, &self.place, &self.binaries)?;
+        *apiserver = start_apiserver(&self.reaper, &self.place, &self.binaries, &self.options)?;
+        self.wait_for_apiserver(&mut apiserver).with_context(|| format!("etcd: {:?}", etcd.try_wait()))?;
+        *others = self.clients()?;
+        others.push(etcd);
+        Ok(())
+    }
+
     fn start_once(binaries: &Binaries, options: &Options) -> Result<Self> {
-        let place = prepare_place()?;
+        let place = prepare_place(options)?;
         let keep = env::var_os("TAGOUT_KEEP_LOGS").map(|_| "logs");
         let reaper = Reaper::with_folder(&place.dir, keep)?;
-        let start = |program: Program, flags| start_program(&reaper, &place, binaries, program, flags);
 
-        let mut etcd = start(Program::Etcd, flags::etcd(&place))?;
-        wait_until("etcd listens", &mut etcd, &place.log("etcd"), || {
-            TcpStream::connect(("127.0.0.1", place.etcd_port)).is_ok()
-        })?;
+        let etcd = start_etcd(&reaper, &place, binaries)?;
         let mut apiserver = start_apiserver(&reaper, &place, binaries, options)?;
         let served = place.certificates().join("apiserver.crt");
         wait_until("the API server has its certificate", &mut apiserver, &place.log("kube-apiserver"), || {
             write_ca(&served, &place.ca()).is_ok()
         })?;
-        let mut control_plane = Self {
+        let control_plane = Self {
             binaries: binaries.clone(),
             options: options.clone(),
             ca: place.ca(),
@@ -159,26 +176,29 @@ impl ControlPlane {
         };
         control_plane.wait_for_apiserver(&mut control_plane.apiserver())?;
         control_plane.run(["create", "-f", "-"], &flags::first_objects(options))?;
-        control_plane.start_clients()?;
+        let clients = control_plane.clients()?;
+        control_plane.others.lock().unwrap_or_else(PoisonError::into_inner).extend(clients);
         let timeout = format!("--timeout={}s", PATIENCE.as_secs());
-        for what in ["--for=condition=Ready nodes --all", "--for=create serviceaccount/default --namespace=default"] {
+        let account = "--for=create serviceaccount/default --namespace=default";
+        let nodes = (!options.real_node).then_some("--for=condition=Ready nodes --all");
+        for what in nodes.into_iter().chain([account]) {
             control_plane.run(["wait", &timeout].into_iter().chain(what.split(' ')), "")?;
         }
         Ok(control_plane)
     }
 
     /// After the API server, and not beside it: the controllers wait for it for ten seconds only.
-    fn start_clients(&mut self) -> Result<()> {
+    fn clients(&self) -> Result<Vec<Child>> {
         let place = &self.place;
-        for (program, flags) in [
+        let mut programs = vec![
             (Program::KubeControllerManager, flags::controllers(place, &self.options)),
             (Program::KubeScheduler, flags::scheduler(place)),
-            (Program::Kwok, flags::kwok(place, &self.binaries.stages()?)),
-        ] {
-            let client = start_program(&self.reaper, place, &self.binaries, program, flags)?;
-            self.others.get_mut().unwrap_or_else(PoisonError::into_inner).push(client);
+        ];
+        if !self.options.real_node {
+            programs.push((Program::Kwok, flags::kwok(place, &self.binaries.stages()?)));
         }
-        Ok(())
+        let start = |(program, flags)| start_program(&self.reaper, place, &self.binaries, program, flags);
+        programs.into_iter().map(start).collect()
     }
 
     fn apiserver(&self) -> MutexGuard<'_, Child> {
@@ -188,7 +208,7 @@ impl ControlPlane {
 
     fn wait_for_apiserver(&self, apiserver: &mut Child) -> Result<()> {
         wait_until("the API server is ready", apiserver, &self.place.log("kube-apiserver"), || {
-            TcpStream::connect(("127.0.0.1", self.place.api_port)).is_ok()
+            TcpStream::connect((self.place.host, self.place.api_port)).is_ok()
                 && self.run(["get", "--raw", "/readyz"], "").is_ok()
         })
     }
@@ -247,7 +267,7 @@ const ATTEMPTS: u32 = 3;
 /// Starting takes about ten seconds; a machine that builds something meanwhile needs several times that.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-fn prepare_place() -> Result<Place> {
+fn prepare_place(options: &Options) -> Result<Place> {
     let dir = tempfile::Builder::new().prefix("tagout-controlplane-").tempdir()?;
     // Both are held until both are known, or they may be the same.
     let ports = [free_port()?, free_port()?];
@@ -255,7 +275,8 @@ fn prepare_place() -> Result<Place> {
         dir: dir.path().to_owned(),
         etcd_port: ports[0].local_addr()?.port(),
         api_port: ports[1].local_addr()?.port(),
-        network: random_network(),
+        host: if options.real_node { enclosure::ADDRESS } else { "127.0.0.1" },
+        services: if options.real_node { enclosure::SERVICES.to_owned() } else { random_network() },
     };
     for folder in ["certificates", "home", "kubeconfigs", "logs"] {
         fs::create_dir(place.dir.join(folder))?;
@@ -278,9 +299,9 @@ fn free_port() -> Result<TcpListener> {
 }
 
 /// Two control planes on one machine shall rarely give their Services the same addresses.
-fn random_network() -> u8 {
+fn random_network() -> String {
     let random = RandomState::new().hash_one(std::process::id()) % 151;
-    100 + u8::try_from(random).unwrap_or_default()
+    format!("127.{}.0.0/16", 100 + random)
 }
 
 fn write_kubeconfig(place: &Place, name: &str, token: &str) -> Result<PathBuf> {
@@ -297,6 +318,15 @@ fn write_ca(served: &Path, ca: &Path) -> Result<()> {
     let last = chain.rfind(BEGIN).unwrap_or_default();
     fs::write(ca, &chain[last..])?;
     Ok(())
+}
+
+/// Returns when it listens.
+fn start_etcd(reaper: &Reaper, place: &Place, binaries: &Binaries) -> Result<Child> {
+    let mut etcd = start_program(reaper, place, binaries, Program::Etcd, flags::etcd(place))?;
+    wait_until("etcd listens", &mut etcd, &place.log("etcd"), || {
+        TcpStream::connect(("127.0.0.1", place.etcd_port)).is_ok()
+    })?;
+    Ok(etcd)
 }
 
 fn start_apiserver(reaper: &Reaper, place: &Place, binaries: &Binaries, options: &Options) -> Result<Child> {

@@ -13,14 +13,16 @@ pub(crate) struct Place {
     pub(crate) dir: PathBuf,
     pub(crate) etcd_port: u16,
     pub(crate) api_port: u16,
-    /// Services get loopback addresses in `127.NETWORK.0.0/16`: who listens on one is reached by the
+    /// Where clients find the API server.
+    pub(crate) host: &'static str,
+    /// The addresses of Services. Without a real node they are loopback addresses: who listens on one is reached by the
     /// API server exactly as in a cluster, without kube-proxy.
-    pub(crate) network: u8,
+    pub(crate) services: String,
 }
 
 impl Place {
     pub(crate) fn server_url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.api_port)
+        format!("https://{}:{}", self.host, self.api_port)
     }
 
     pub(crate) fn audit_log(&self) -> PathBuf {
@@ -87,7 +89,7 @@ pub(crate) fn apiserver(place: &Place, options: &Options) -> Vec<String> {
         format!("--secure-port={}", place.api_port),
         // Without a certificate of its own it makes one here, with its authority.
         format!("--cert-dir={}", file(place.certificates())),
-        format!("--service-cluster-ip-range=127.{}.0.0/16", place.network),
+        format!("--service-cluster-ip-range={}", place.services),
         "--authorization-mode=Node,RBAC".to_owned(),
         format!("--token-auth-file={}", file(place.token_file())),
         "--allow-privileged=true".to_owned(),
@@ -100,6 +102,15 @@ pub(crate) fn apiserver(place: &Place, options: &Options) -> Vec<String> {
         // In megabytes: a test reads one file from its beginning.
         "--audit-log-maxsize=10000".to_owned(),
     ];
+    if options.real_node {
+        flags.extend([
+            // Pods call from addresses of their own.
+            "--bind-address=0.0.0.0".to_owned(),
+            format!("--advertise-address={}", place.host),
+            // Or it would look for the node's name in DNS.
+            "--kubelet-preferred-address-types=InternalIP".to_owned(),
+        ]);
+    }
     flags.extend_from_slice(&options.extra_apiserver_args);
     flags
 }
@@ -167,17 +178,19 @@ pub(crate) fn first_objects(options: &Options) -> String {
         })
     };
     let everyone = GROUPS_WITH_EVERY_RIGHT.map(|group| subject("Group", group));
-    let mut items = vec![
-        binding("everyone-has-every-right", everyone.to_vec()),
-        binding("simulated-nodes", vec![subject("User", NODES_USER)]),
-    ];
+    let mut items = vec![binding("everyone-has-every-right", everyone.to_vec())];
     if options.share_controller_credentials {
         // Its own role holds only what it needs to impersonate the controllers' accounts.
         items.push(binding("controllers", vec![subject("User", CONTROLLERS_USER)]));
     }
+    if options.real_node {
+        return json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+    }
+    items.push(binding("simulated-nodes", vec![subject("User", NODES_USER)]));
     items.extend((1..=3).map(|number| {
         let name = format!("node-{number}");
-        let capacity = json!({"cpu": "32", "memory": "256Gi", "pods": "110"});
+        // Tests leave their pods behind: with the usual 110 the last of them would find no room.
+        let capacity = json!({"cpu": "32", "memory": "256Gi", "pods": "5000"});
         json!({
             "apiVersion": "v1",
             "kind": "Node",

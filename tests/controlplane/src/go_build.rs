@@ -18,7 +18,14 @@ pub(crate) const FLAGS: [&str; 4] = ["-trimpath", "-buildvcs=false", "-mod=reado
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// Builds `package` in the Go module `module` to `target`, which appears only when it is complete.
-pub(crate) fn build(module: &Path, package: &str, link_flags: &str, target: &Path, what: &str) -> Result<()> {
+pub(crate) fn build(
+    module: &Path,
+    package: &str,
+    tags: &str,
+    link_flags: &str,
+    target: &Path,
+    what: &str,
+) -> Result<()> {
     let unfinished = sibling(target, "building");
     let log = sibling(target, "log");
     let started = Instant::now();
@@ -27,6 +34,7 @@ pub(crate) fn build(module: &Path, package: &str, link_flags: &str, target: &Pat
     let mut go = go(module);
     go.arg("build")
         .args(FLAGS.iter().filter(|flag| flag.starts_with('-')))
+        .arg(format!("-tags={tags}"))
         .arg(format!("-ldflags=-s -w {link_flags}"))
         .arg("-o")
         .arg(&unfinished)

@@ -1,5 +1,6 @@
 //! The chart installed as users install it, with the real process in the place of its simulated pods.
 
+use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{ControlPlane, User};
 
@@ -45,7 +46,12 @@ impl<'c> Installation<'c> {
         if !may_bind_privileged_ports() {
             helm.args(["--set", &format!("service.port={UNPRIVILEGED_PORT}")]);
         }
-        let helm = helm.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        Self::by(cp, binary, helm)
+    }
+
+    /// Installed by any command that waits until Tagout is ready, with the process started meanwhile.
+    pub fn by(cp: &'c ControlPlane, binary: &Path, mut helm: Command) -> Result<Self> {
+        let helm = helm.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let waiting = thread::spawn(move || helm.wait_with_output());
 
         let started = Instant::now();
@@ -130,14 +136,39 @@ impl<'c> Installation<'c> {
         self.process.metrics
     }
 
+    /// Adds arguments for processes that start from now on.
+    pub fn add_arguments(&mut self, arguments: &[&str]) {
+        self.process.args.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    }
+
     /// A further replica, on addresses of its own.
     pub fn replica(&self, name: &str) -> Result<Child> {
-        self.cp.spawn(name, self.process.command(free_address()?, free_address()?))
+        self.replica_on(name, free_address()?)
+    }
+
+    /// A further replica that listens here.
+    pub fn replica_on(&self, name: &str, listen: SocketAddr) -> Result<Child> {
+        self.cp.spawn(name, self.process.command(listen, free_address()?))
+    }
+
+    /// Writes mounted Secrets as they are now, as a kubelet does within a minute.
+    pub fn remount(&self) -> Result<()> {
+        mounts(self.cp, &get(self.cp, &["deployment", "tagout"])?["spec"]["template"]["spec"])?;
+        Ok(())
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.cp.dir().join("logs").join(format!("{NAME}.log"))).unwrap_or_default()
+        fs::read_to_string(self.cp.dir().join("logs").join(format!("{NAME}.log"))).unwrap_or_default()
     }
+}
+
+/// The pod in which the process is, as far as its token tells. On no node: its node's drain would end the token.
+const STAND_IN: &str = "stand-in";
+
+fn stand_in(account: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": STAND_IN, "namespace": NAMESPACE},
+        "spec": {"serviceAccountName": account, "schedulerName": "nobody",
+            "containers": [{"name": "stand-in", "image": "stand-in"}]}})
 }
 
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -146,21 +177,23 @@ const NAME: &str = "tagout";
 
 /// The container's arguments and environment, and its service account, as the Deployment has them.
 fn pod_process(cp: &ControlPlane, binary: &Path) -> Result<PodProcess> {
-    let get = |what: &[&str]| -> Result<Value> {
-        let output = run(cp.kubectl(User::Admin).args(["get", "-n", NAMESPACE, "-o", "json"]).args(what), "")?;
-        Ok(serde_json::from_slice(&output.stdout)?)
-    };
-    let deployment = get(&["deployment", "tagout"])?;
-    let service = get(&["service", "tagout"])?;
+    let deployment = get(cp, &["deployment", "tagout"])?;
+    let service = get(cp, &["service", "tagout"])?;
     let pod = &deployment["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
     let account = pod["serviceAccountName"].as_str().unwrap_or("default");
-    let token = run(cp.kubectl(User::Admin).args(["create", "token", account, "-n", NAMESPACE, "--duration=12h"]), "")?;
+    // As a kubelet asks for it: the token says in which pod it is. Not in one of the Deployment's, or it would end when that
+    // is replaced and the process is not.
+    run(cp.kubectl(User::Admin).args(["apply", "-f", "-"]), &stand_in(account).to_string())?;
+    let token = ["create", "token", account, "-n", NAMESPACE, "--duration=12h", "--bound-object-kind=Pod"];
+    let token = run(cp.kubectl(User::Admin).args(token).args(["--bound-object-name", STAND_IN]), "")?;
     let kubeconfig = cp.write_kubeconfig("tagout", String::from_utf8(token.stdout)?.trim())?;
 
     let texts = |list: &Value| -> Vec<String> {
         list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
     };
+    let mounts = mounts(cp, pod)?;
+    let mounted = |arg: String| mounts.iter().fold(arg, |arg, (path, folder)| arg.replace(path, folder));
     let mut env = vec![("KUBECONFIG".to_owned(), kubeconfig.display().to_string())];
     for variable in container["env"].as_array().into_iter().flatten() {
         let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
@@ -174,11 +207,44 @@ fn pod_process(cp: &ControlPlane, binary: &Path) -> Result<PodProcess> {
     let port = service["spec"]["ports"][0]["port"].as_u64().context("the Service has no port")?;
     Ok(PodProcess {
         program: binary.to_owned(),
-        args: texts(&container["args"]),
+        args: texts(&container["args"]).into_iter().map(mounted).collect(),
         env,
         listen: format!("{ip}:{port}").parse()?,
         metrics: free_address()?,
     })
+}
+
+/// Puts the Secrets that the pod mounts into folders, and says which folder stands for which path in the container. As
+/// with a kubelet, nothing starts while one is missing.
+fn mounts(cp: &ControlPlane, pod: &Value) -> Result<Vec<(String, String)>> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut mounts = Vec::new();
+    for mount in list(&pod["containers"][0]["volumeMounts"]) {
+        let volume = list(&pod["volumes"]).into_iter().find(|volume| volume["name"] == mount["name"]);
+        let volume = volume.with_context(|| format!("there is no volume for {mount}"))?;
+        let secret = volume["secret"]["secretName"].as_str();
+        let secret = secret.with_context(|| format!("the chart mounts {volume}, which this harness does not know"))?;
+        let folder = cp.dir().join("volumes").join(secret);
+        fs::create_dir_all(&folder)?;
+        for item in list(&volume["secret"]["items"]) {
+            let key = item["key"].as_str().context("an item has a key")?;
+            let template = format!("go-template={{{{index .data {key:?} | base64decode}}}}");
+            let read = ["get", "secret", secret, "-n", NAMESPACE, "-o", &template];
+            let contents = run(cp.kubectl(User::Admin).args(read), "")?.stdout;
+            // Never half of it: the process may read it at any time.
+            let (file, fresh) = (folder.join(item["path"].as_str().unwrap_or(key)), folder.join("..fresh"));
+            fs::write(&fresh, contents)?;
+            fs::rename(fresh, file)?;
+        }
+        let path = mount["mountPath"].as_str().context("a mount has a path")?;
+        mounts.push((path.to_owned(), folder.display().to_string()));
+    }
+    Ok(mounts)
+}
+
+fn get(cp: &ControlPlane, what: &[&str]) -> Result<Value> {
+    let output = run(cp.kubectl(User::Admin).args(["get", "-n", NAMESPACE, "-o", "json"]).args(what), "")?;
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 impl PodProcess {

@@ -16,15 +16,20 @@
 
 pub mod binaries;
 pub mod control_plane;
+pub mod enclosure;
 mod flags;
 mod go_build;
 pub mod installation;
 mod kubeconfig;
+mod names;
+pub mod node;
+mod node_files;
 pub mod reaper;
 pub mod users;
 
 pub use binaries::{Binaries, Program};
 pub use control_plane::{ControlPlane, Options};
 pub use installation::Installation;
+pub use node::Node;
 pub use reaper::Reaper;
 pub use users::User;

@@ -18,7 +18,8 @@ pub struct Reaper {
     shell: Child,
 }
 
-/// `$1` is the process group, `$2` the folder, `$3` what to keep in the folder (may be empty).
+/// `$1` is the process group, `$2` the folder, `$3` what to keep in the folder (may be empty), `$4` the name of control
+/// groups to remove (may be empty).
 ///
 /// Killed processes may still be finishing a write, so the removal is tried again for a while.
 const SCRIPT: &str = r#"
@@ -32,19 +33,30 @@ until find "$2" -mindepth 1 -maxdepth 1 ! -name "$3" -exec rm -rf {} + 2>/dev/nu
     [ "$tries" -lt 30 ] || break
     sleep 0.05
 done
+tries=0
+while [ -n "$4" ] && [ -n "$(find /sys/fs/cgroup -type d -name "$4" -print -quit)" ] && [ "$tries" -lt 100 ]; do
+    tries=$((tries + 1))
+    find /sys/fs/cgroup -depth -type d -path "*/$4*" -exec rmdir {} + 2>/dev/null
+    sleep 0.05
+done
 if [ -n "$3" ]; then echo "logs are kept in $2/$3" >&2; else rmdir "$2"; fi
 "#;
 
 impl Reaper {
     /// A reaper of processes only.
     pub fn new() -> io::Result<Self> {
-        Self::start("", "")
+        Self::start("", "", "")
     }
 
     /// A reaper that also removes `folder`, except for the entry named `keep`.
     pub fn with_folder(folder: &Path, keep: Option<&str>) -> io::Result<Self> {
+        Self::with_control_groups(folder, keep, "")
+    }
+
+    /// A reaper that also removes the control groups of this name, of every controller.
+    pub fn with_control_groups(folder: &Path, keep: Option<&str>, groups: &str) -> io::Result<Self> {
         let folder = folder.to_str().ok_or(io::ErrorKind::InvalidFilename)?;
-        Self::start(folder, keep.unwrap_or_default())
+        Self::start(folder, keep.unwrap_or_default(), groups)
     }
 
     /// Starts a process that does not outlive this reaper.
@@ -60,10 +72,10 @@ impl Reaper {
         command.process_group(self.anchor.id().cast_signed())
     }
 
-    fn start(folder: &str, keep: &str) -> io::Result<Self> {
+    fn start(folder: &str, keep: &str, groups: &str) -> io::Result<Self> {
         let anchor = Command::new("cat").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         let shell = Command::new("sh")
-            .args(["-c", SCRIPT, "reaper", &anchor.id().to_string(), folder, keep])
+            .args(["-c", SCRIPT, "reaper", &anchor.id().to_string(), folder, keep, groups])
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

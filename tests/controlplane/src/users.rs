@@ -20,6 +20,9 @@ pub(crate) const GROUPS_WITH_EVERY_RIGHT: [&str; 3] = ["senior-sre", "developers
 /// kwok speaks as a node does, so that the removal of a pod carries the name it has in a cluster.
 pub(crate) const NODES_USER: &str = "system:node:node-1";
 
+/// Kubernetes itself gives this name what it needs.
+pub(crate) const PROXY_USER: &str = "system:kube-proxy";
+
 pub(crate) const CONTROLLERS_USER: &str = "system:kube-controller-manager";
 
 pub(crate) const SCHEDULER_USER: &str = "system:kube-scheduler";
@@ -62,6 +65,6 @@ pub(crate) fn token_file() -> String {
 
 fn everyone() -> Vec<(&'static str, &'static str)> {
     let mut everyone = User::ALL.map(|user| (user.name(), user.group())).to_vec();
-    everyone.extend([(CONTROLLERS_USER, ""), (SCHEDULER_USER, ""), (NODES_USER, "system:nodes")]);
+    everyone.extend([(CONTROLLERS_USER, ""), (SCHEDULER_USER, ""), (PROXY_USER, ""), (NODES_USER, "system:nodes")]);
     everyone
 }

@@ -1,0 +1,329 @@
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::api::printable;
+
+/// What can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A request was refused.
+    Denied,
+    /// A request was let pass that a rule in mode Warn or Audit would have refused.
+    WouldDeny,
+    /// Somebody wrote an approval.
+    Presented,
+    /// A request was let pass because people approved it.
+    Approved,
+    /// A request was let pass in an emergency, by one person alone.
+    BrokeGlass,
+    /// A rule, team or definition was let become weaker because people approved it.
+    Loosened,
+    /// What makes Tagout work may be changed by somebody for a time.
+    Unlocked,
+    /// It may not any more.
+    Relocked,
+    /// What guards was changed by other hands and put back.
+    DriftRepaired,
+    /// The shared configuration was changed by other hands: approvals by identity from before count no more.
+    EpochEnded,
+    /// A rule is not in force as it is written.
+    RuleRejected,
+    /// What Tagout must refuse is not refused, or cannot be tried.
+    CanaryFailed,
+    /// It is refused again.
+    Reached,
+    /// Where notifications go was changed. The old place hears it too.
+    NotificationsChanged,
+    /// Somebody tries whether notifications arrive.
+    Test,
+}
+
+/// Who waits for whom: nothing in one waits for anything in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Lane {
+    /// What Tagout itself knows. No review, which can be forged, gets in here.
+    Guard,
+    /// What a review says and must be heard.
+    Passed,
+    /// What there may be much of.
+    Rest,
+}
+
+pub(super) const LANES: [Lane; 3] = [Lane::Guard, Lane::Passed, Lane::Rest];
+
+/// Something to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    pub kind: Kind,
+    pub at: Timestamp,
+    pub data: Data,
+    /// What makes two of the same kind about the same thing different ones.
+    pub distinct: String,
+}
+
+/// The `data` of a CloudEvent. What does not apply is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Data {
+    /// `clusterName` of the configuration.
+    pub cluster: String,
+    /// What happened, in a sentence. Names in it were written by anyone.
+    pub message: String,
+    /// The request, as denials and `kubectl tagout review` name it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub request: String,
+    /// The rules that refused, or that were asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
+    /// What was asked for: `Delete`, `ScaleToZero` and so on.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub action: &'static str,
+    /// The mode of the gravest rule: `Enforce`, `Warn` or `Audit`.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub mode: &'static str,
+    /// The object's kind as rules name it: `deployments.apps`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// Who asked, or for whom Tagout is unlocked.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub requester: String,
+    /// Who approved, or broke the glass.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub people: Vec<String>,
+    /// Whose approval is missing: `1 of senior-sre`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// The command by which a person looks at it and approves.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub approve: String,
+    /// Why, in the words of the log.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub because: String,
+    /// Until when it is unlocked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub until: Option<Timestamp>,
+    /// Of what was let pass: no such object was found when it was looked for. Reviews can be forged.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
+    /// How many requests this tells of.
+    pub count: u64,
+    /// Whether it sums up different requests.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub digest: bool,
+}
+
+/// Reviews can be forged, and megabytes long.
+const LONGEST_NAME: usize = 256;
+const LONGEST_TEXT: usize = 1024;
+const MOST_NAMES: usize = 20;
+/// Two replicas that tell of the same refusal in the same such time give it the same identity.
+const BUCKET: i64 = 600;
+
+impl Kind {
+    /// As configurations name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::WouldDeny => "would_deny",
+            Self::Presented => "presented",
+            Self::Approved => "approved",
+            Self::BrokeGlass => "broke_glass",
+            Self::Loosened => "loosened",
+            Self::Unlocked => "unlocked",
+            Self::Relocked => "relocked",
+            Self::DriftRepaired => "drift_repaired",
+            Self::EpochEnded => "epoch_ended",
+            Self::RuleRejected => "rule_rejected",
+            Self::CanaryFailed => "canary_failed",
+            Self::Reached => "reached",
+            Self::NotificationsChanged => "notifications_changed",
+            Self::Test => "test",
+        }
+    }
+
+    /// For people, at the head of a message.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Denied => "Refused",
+            Self::WouldDeny => "Would be refused in mode Enforce",
+            Self::Presented => "Approval written",
+            Self::Approved => "Approved and let pass",
+            Self::BrokeGlass => "Break glass: let pass by one person alone",
+            Self::Loosened => "A rule or team becomes weaker",
+            Self::Unlocked => "Tagout is unlocked",
+            Self::Relocked => "Tagout is locked again",
+            Self::DriftRepaired => "The guard was changed and put back",
+            Self::EpochEnded => "The guard's configuration was changed by other hands",
+            Self::RuleRejected => "A rule is not in force as written",
+            Self::CanaryFailed => "Tagout was not heard to refuse",
+            Self::Reached => "Tagout is heard again",
+            Self::NotificationsChanged => "Where notifications go was changed",
+            Self::Test => "A test",
+        }
+    }
+
+    pub(super) fn lane(self) -> Lane {
+        match self {
+            Self::Denied | Self::WouldDeny | Self::Presented | Self::Approved => Lane::Rest,
+            Self::BrokeGlass | Self::Loosened => Lane::Passed,
+            _ => Lane::Guard,
+        }
+    }
+
+    /// Whether there may be any number of them.
+    pub(super) fn is_many(self) -> bool {
+        matches!(self, Self::Denied | Self::WouldDeny | Self::Presented)
+    }
+}
+
+impl Notification {
+    /// Cleans what others wrote, and cuts it.
+    pub fn new(kind: Kind, at: Timestamp, mut data: Data) -> Self {
+        let names = [
+            &mut data.cluster,
+            &mut data.request,
+            &mut data.kind,
+            &mut data.namespace,
+            &mut data.name,
+            &mut data.uid,
+            &mut data.requester,
+        ];
+        let lists = [&mut data.rules, &mut data.people, &mut data.missing];
+        for name in names.into_iter().chain(lists.into_iter().flat_map(|list| {
+            list.truncate(MOST_NAMES);
+            list
+        })) {
+            *name = cut(name, LONGEST_NAME);
+        }
+        data.message = cut(&data.message, LONGEST_TEXT);
+        data.because = cut(&data.because, LONGEST_TEXT);
+        // A command that is cut would name something else.
+        let is_long = data.approve.chars().nth(LONGEST_TEXT).is_some();
+        data.approve = if is_long { String::new() } else { printable(&data.approve) };
+        data.count = data.count.max(1);
+        Self { kind, at, data, distinct: String::new() }
+    }
+
+    /// Tells it from others of the same kind.
+    #[must_use]
+    pub fn distinct_by(self, distinct: String) -> Self {
+        Self { distinct, ..self }
+    }
+
+    /// The same however often it happens.
+    pub(super) fn key(&self) -> String {
+        self.hash("")
+    }
+
+    /// By which a receiver knows what two replicas both tell, or one tells twice.
+    pub fn id(&self) -> String {
+        let many = self.kind.is_many() || self.data.count > 1;
+        let bucket = if many { (self.at.as_second() / BUCKET).to_string() } else { String::new() };
+        self.hash(&bucket)
+    }
+
+    fn hash(&self, bucket: &str) -> String {
+        let mut hash = Sha256::new();
+        let data = &self.data;
+        let mut put = |part: &str| {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        };
+        for part in [self.kind.as_str(), &data.request, &data.uid, &self.distinct, bucket] {
+            put(part);
+        }
+        put(if data.unconfirmed { "unconfirmed" } else { "" });
+        data.people.iter().for_each(|person| put(person));
+        let mut text = String::new();
+        for byte in &hash.finalize()[..16] {
+            write!(text, "{byte:02x}").expect("a string takes it");
+        }
+        text
+    }
+
+    /// The object, for people and as a CloudEvent's subject: `deployments.apps/payments/api`.
+    pub(super) fn subject(&self) -> String {
+        let Data { kind, namespace, name, .. } = &self.data;
+        let parts = [kind, namespace, name];
+        let there: Vec<&str> = parts.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        there.join("/")
+    }
+}
+
+fn cut(text: &str, longest: usize) -> String {
+    // Cut first: a character is not made longer by being printable, and a text may be long.
+    let beginning: String = text.chars().take(longest).collect();
+    printable(&beginning)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::constant(1_795_255_200, 0);
+
+    fn told(kind: Kind, change: impl FnOnce(&mut Data)) -> Notification {
+        let mut data = Data { request: "to-1".to_owned(), uid: "u".to_owned(), ..Data::default() };
+        change(&mut data);
+        Notification::new(kind, NOW, data)
+    }
+
+    #[test]
+    fn two_replicas_that_tell_the_same_give_it_the_same_identity() {
+        let one = told(Kind::BrokeGlass, |data| data.people.push("carol".to_owned()));
+        let mut other = one.clone();
+        other.at = NOW + SignedDuration::from_hours(1);
+        assert_eq!(one.id(), other.id());
+        for different in [
+            told(Kind::Approved, |data| data.people.push("carol".to_owned())),
+            told(Kind::BrokeGlass, |data| data.people.push("dave".to_owned())),
+            told(Kind::BrokeGlass, |data| {
+                data.people.push("carol".to_owned());
+                data.unconfirmed = true;
+            }),
+        ] {
+            assert_ne!(one.id(), different.id(), "{different:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_another_one_hours_later_and_the_same_a_moment_later() {
+        let one = told(Kind::Denied, |_| {});
+        let mut soon = one.clone();
+        soon.at = NOW + SignedDuration::from_secs(5);
+        let mut later = one.clone();
+        later.at = NOW + SignedDuration::from_hours(5);
+        assert_eq!(one.id(), soon.id());
+        assert_ne!(one.id(), later.id());
+        assert_eq!(one.key(), later.key());
+    }
+
+    #[test]
+    fn what_others_wrote_is_cleaned_and_cut_and_a_command_is_never_cut() {
+        let long = "x".repeat(3_000_000);
+        let cut = told(Kind::Denied, |data| {
+            data.requester.clone_from(&long);
+            data.message = format!("a\u{202e}b\n{long}");
+            data.approve.clone_from(&long);
+            data.people = vec![long.clone(); 100];
+        });
+        assert_eq!(cut.data.requester.len(), LONGEST_NAME);
+        assert!(cut.data.message.starts_with("a b x"));
+        assert_eq!(cut.data.approve, "");
+        assert_eq!(cut.data.people.len(), MOST_NAMES);
+    }
+}
