@@ -3,14 +3,14 @@
 //! Written beside the decision, never in its way. An Event only says where to look: anyone can write one.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::{ApiResource, DynamicObject, GroupVersion};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 /// What is to be known of an object.
@@ -71,8 +71,9 @@ impl Announcer {
     }
 
     /// Whether this very object is there: reviews can be forged. Nothing where that cannot be found out.
-    pub async fn stands(&self, object: &Announced) -> Option<bool> {
-        timeout(PATIENCE, stands(&self.client, object)).await.ok().flatten()
+    pub async fn stands(&self, object: &Announced, by: Instant) -> Option<bool> {
+        let by = by.min(Instant::now() + PATIENCE);
+        timeout_at(by, stands(&self.client, object)).await.ok().flatten()
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, info_span};
 
 use super::places::Counted;
-use super::{Gate, Outcome, Unanswered, convert};
+use super::{Gate, Known, Outcome, Unanswered, convert};
 use crate::api::{Action, kind_name};
 use crate::cluster::{LeftWithout, Named};
 use crate::guard::{
@@ -25,27 +25,26 @@ impl Gate {
         &self,
         called: Called<'_>,
         review: &RawRequest<'_>,
-        rules: &Rules,
-        deadline: Instant,
+        known: Known<'_>,
     ) -> Result<Outcome, Unanswered> {
         let object = convert::object(review.old_object.ok_or(Malformed::Missing("oldObject"))?)?;
         let beside = matches!(called, Called::Beside(_));
         if beside && (&*review.resource.group, &*review.resource.resource) == ("apps", "replicasets") {
-            return self.replica_set(called, review, &object, rules).await;
+            return self.replica_set(called, review, &object, known).await;
         }
         let mut request = convert::request(Action::Delete, review, &object)?;
         if request.terminating {
             let decision = Decision { because: Because::AlreadyTerminating, ..Decision::default() };
-            return self.finish(called, review, &request, decision).await;
+            return self.finish(called, review, &request, decision, known).await;
         }
         if is_volume(&request.subject) {
             // Without its claim it is no rule's any more: what becomes of it follows from the deletion of that.
             let claim = Some(self.claim_of(review).await?).filter(|claim| !claim.uid.is_empty());
             request.reach = Reach::Through(Box::new(claim.unwrap_or_default()));
         }
-        let needs = needs(&request, called, rules)?;
-        let decision = self.with_everything_that_goes(called, &request, &needs, rules, deadline, review).await?;
-        self.finish(called, review, &request, decision).await
+        let needs = needs(&request, called, known.rules)?;
+        let decision = self.with_everything_that_goes(called, &request, &needs, known, review).await?;
+        self.finish(called, review, &request, decision, known).await
     }
 
     /// The claim that a volume is bound to. One that cannot be read is not taken for gone.
@@ -60,10 +59,10 @@ impl Gate {
         called: Called<'_>,
         request: &Request<'_>,
         needs: &Needs<'r>,
-        rules: &'r Rules,
-        deadline: Instant,
+        known: Known<'r>,
         review: &RawRequest<'_>,
     ) -> Result<Decision<'r>, Unanswered> {
+        let Known { rules, deadline, .. } = known;
         let first = Facts { namespace: self.cluster.cached_namespace(&needs.namespace), ..Facts::default() };
         let mut facts = self.live_facts(request, needs, first).instrument(info_span!("facts")).await;
         let mut before = decide(request, needs, rules, &facts, self.cluster.clock.here());
@@ -165,12 +164,12 @@ impl Gate {
         called: Called<'_>,
         review: &RawRequest<'_>,
         object: &Object<'_>,
-        rules: &Rules,
+        known: Known<'_>,
     ) -> Result<Outcome, Unanswered> {
         let mut request = convert::request(Action::ScaleToZero, review, object)?;
         request.what = Some(format!("ReplicaSet {:?} has its pods and would not come back", request.subject.name));
         match self.cluster.left_without(&request, review.old_object).await {
-            LeftWithout::Nothing => return self.finish(called, review, &request, Decision::default()).await,
+            LeftWithout::Nothing => return self.finish(called, review, &request, Decision::default(), known).await,
             LeftWithout::Deployment(found) => {
                 request.subject = found.subject;
                 request.owners = found.owners;
@@ -183,17 +182,16 @@ impl Gate {
                 request.owners = Vec::new();
             }
         }
-        let needs = needs(&request, called, rules)?;
-        let decision = self.decided(&request, &needs, rules, Facts::default()).await;
-        self.finish(called, review, &request, decision).await
+        let needs = needs(&request, called, known.rules)?;
+        let decision = self.decided(&request, &needs, known.rules, Facts::default()).await;
+        self.finish(called, review, &request, decision, known).await
     }
 
     pub(super) async fn eviction(
         &self,
         called: Called<'_>,
         review: &RawRequest<'_>,
-        rules: &Rules,
-        deadline: Instant,
+        known: Known<'_>,
     ) -> Result<Outcome, Unanswered> {
         if (&*review.resource.resource, &*review.sub_resource) != ("pods", "eviction") {
             return Err(Malformed::OtherOperation("DELETE, UPDATE and eviction").into());
@@ -214,6 +212,7 @@ impl Gate {
             reach: Reach::Covered,
             what: None,
         };
+        let Known { rules, deadline, .. } = known;
         let needs = needs(&request, called, rules)?;
         let mut facts = Facts::default();
         let decision = decide(&request, &needs, rules, &facts, self.cluster.clock.here());
@@ -224,7 +223,7 @@ impl Gate {
         let deadline = deadline.checked_sub(TO_ANSWER).unwrap_or(deadline);
         let counted = Counted { api_version: Ok(&pod.api_version), trial: review.dry_run, deadline };
         let decision = Box::pin(self.with_places(&request, &needs, rules, &mut facts, counted)).await;
-        self.finish(called, review, &request, decision).await
+        self.finish(called, review, &request, decision, known).await
     }
 
     pub(super) async fn finish(
@@ -233,16 +232,23 @@ impl Gate {
         review: &RawRequest<'_>,
         request: &Request<'_>,
         decision: Decision<'_>,
+        known: Known<'_>,
     ) -> Result<Outcome, Unanswered> {
+        if is_by_people(&decision) && !known.certain {
+            return Ok(Outcome::Uncertain);
+        }
         let rule = match called {
             Called::Shared => decision.rules.first().map_or("", |rule| &rule.name),
             _ => called.rule(),
         };
-        let audit = self.announce(rule, review, request, &decision).await;
-        let approved = matches!(decision.because, Because::Approved(_) | Because::WithinAllowance | Because::Tolerated);
-        let answer = super::answer(&review.uid, &review.resource, request, &decision, audit).to_json();
-        Ok(Outcome { answer, approved })
+        let audit = self.announce(rule, review, request, &decision, known.deadline).await;
+        Ok(Outcome::Answer(super::answer(&review.uid, &review.resource, request, &decision, audit).to_json()))
     }
+}
+
+/// Whether it passes by what rules and teams say of people and budgets.
+fn is_by_people(decision: &Decision) -> bool {
+    matches!(decision.because, Because::Approved(_) | Because::WithinAllowance | Because::Tolerated)
 }
 
 /// Whether a deletion is let pass that somebody may ask about later. What follows from another quotes nobody.

@@ -70,7 +70,7 @@ impl Gate {
             decision.because = Because::NotCovered;
         }
         let called = needs.candidates.first().map_or("", |candidate| &candidate.rule.name);
-        let audit = self.announce(called, &review, &request, &decision).await;
+        let audit = self.announce(called, &review, &request, &decision, tokio::time::Instant::now() + NEWS).await;
         Ok(answer(&review.uid, &review.resource, &request, &decision, audit).to_json())
     }
 

@@ -37,11 +37,21 @@ pub struct Gate {
     telemetry: Arc<Telemetry>,
 }
 
+/// What a request is decided by.
+#[derive(Clone, Copy)]
+struct Known<'r> {
+    rules: &'r Rules,
+    /// Whether rules and teams were read after the request had come: a person or a key may have left a team, or an
+    /// approval been revoked.
+    certain: bool,
+    deadline: Instant,
+}
+
 /// What has become of a request.
-struct Outcome {
-    answer: Vec<u8>,
-    /// Whether it passes by what rules and teams say of people and budgets.
-    approved: bool,
+enum Outcome {
+    Answer(Vec<u8>),
+    /// It would pass by what people said, and what is known of them is not certain. Nobody was told.
+    Uncertain,
 }
 
 /// Why a call gets no answer. The API server then follows the entry's failure policy: closed, where a rule enforces.
@@ -149,18 +159,17 @@ impl Gate {
     ) -> Result<Vec<u8>, Unanswered> {
         let began = Instant::now();
         loop {
+            let known = Known::of(&loaded, began, deadline);
             let outcome = match review.operation {
-                Operation::Delete => self.deletion(called, review, &loaded.rules, deadline).await?,
-                Operation::Update => self.update(called, review, &loaded.rules).await?,
-                Operation::Create => self.eviction(called, review, &loaded.rules, deadline).await?,
+                Operation::Delete => self.deletion(called, review, known).await?,
+                Operation::Update => self.update(called, review, known).await?,
+                Operation::Create => self.eviction(called, review, known).await?,
                 Operation::Connect => return Err(Malformed::OtherOperation("DELETE, UPDATE and eviction").into()),
             };
-            // A person or a key may have left a team, or an approval been revoked: what lets pass is known for certain.
-            if outcome.approved && loaded.age() > began.elapsed() {
-                loaded = self.fresh().await?;
-                continue;
+            match outcome {
+                Outcome::Answer(answer) => return Ok(answer),
+                Outcome::Uncertain => loaded = self.fresh().await?,
             }
-            return Ok(outcome.answer);
         }
     }
 
@@ -227,11 +236,18 @@ impl Gate {
         review: &review::Request<'_, O>,
         request: &Request<'_>,
         decision: &Decision<'_>,
+        deadline: Instant,
     ) -> BTreeMap<&'static str, String> {
         let (version, kind, dry_run) = (&review.resource.version, &review.kind.kind, review.dry_run);
         let decided = Decided { called, request, decision, version, kind, dry_run };
-        decided.emit(&self.telemetry).await;
+        decided.emit(&self.telemetry, deadline.checked_sub(TO_REFUSE * 2).unwrap_or(deadline)).await;
         decided.audit()
+    }
+}
+
+impl<'r> Known<'r> {
+    fn of(loaded: &'r Loaded, began: Instant, deadline: Instant) -> Self {
+        Self { rules: &loaded.rules, certain: loaded.age() <= began.elapsed(), deadline }
     }
 }
 

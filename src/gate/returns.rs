@@ -4,10 +4,10 @@ use tokio::time::Instant;
 
 use super::deletions::named;
 use super::places::Counted;
-use super::{Gate, Outcome, TO_REFUSE, Unanswered, allowed, cannot_be_decided, convert};
+use super::{Gate, Known, Outcome, TO_REFUSE, Unanswered, allowed, cannot_be_decided, convert};
 use crate::api::{Action, Deletion, DeletionRecord, kind_name, printable};
 use crate::cluster::root;
-use crate::guard::{Called, DeletionFact, Facts, NoDecision, Owner, Reach, Request, Rules, forgotten_by, needs};
+use crate::guard::{Called, DeletionFact, Facts, NoDecision, Owner, Reach, Request, forgotten_by, needs};
 use crate::review::{self, Answer, Born, Denial, Denied, Gist, Malformed, Operation, RawRequest, Resource};
 
 impl Gate {
@@ -68,12 +68,11 @@ impl Gate {
         let began = Instant::now();
         let mut loaded = self.cluster.rules.current()?;
         loop {
-            let outcome = self.decided_return(review, object, &record, &loaded.rules, deadline).await?;
-            if outcome.approved && loaded.age() > began.elapsed() {
-                loaded = self.fresh().await?;
-                continue;
+            let known = Known::of(&loaded, began, deadline);
+            match self.decided_return(review, object, &record, known).await? {
+                Outcome::Answer(answer) => return Ok(answer),
+                Outcome::Uncertain => loaded = self.fresh().await?,
             }
-            return Ok(outcome.answer);
         }
     }
 
@@ -97,11 +96,11 @@ impl Gate {
         review: &RawRequest<'_>,
         object: &Born<'_>,
         record: &DeletionRecord,
-        rules: &Rules,
-        deadline: Instant,
+        known: Known<'_>,
     ) -> Result<Outcome, Unanswered> {
+        let Known { rules, deadline, .. } = known;
         let Some(deletion) = record.spec.deletions.first() else {
-            return Ok(Outcome { answer: allowed(review).to_json(), approved: false });
+            return Ok(Outcome::Answer(allowed(review).to_json()));
         };
         let request = Request {
             action: Action::Recreate,
@@ -128,7 +127,7 @@ impl Gate {
             deadline: deadline.checked_sub(TO_REFUSE).unwrap_or(deadline),
         };
         let decision = Box::pin(self.with_places(&request, &needs, rules, &mut facts, counted)).await;
-        self.finish(called, review, &request, decision).await
+        self.finish(called, review, &request, decision, known).await
     }
 }
 

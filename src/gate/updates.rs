@@ -1,7 +1,7 @@
 //! Updates that destroy or unprotect.
 
 use super::deletions::named;
-use super::{Gate, Outcome, Unanswered, convert};
+use super::{Gate, Known, Outcome, Unanswered, convert};
 use crate::actions::{self, Part, Question, Seen, Write};
 use crate::api::{Action, kind_parts};
 use crate::guard::{Because, Called, Candidate, Decision, Facts, Needs, Reach, Request, Rules, needs};
@@ -12,15 +12,16 @@ impl Gate {
         &self,
         called: Called<'_>,
         review: &RawRequest<'_>,
-        rules: &Rules,
+        known: Known<'_>,
     ) -> Result<Outcome, Unanswered> {
+        let rules = known.rules;
         let new = convert::object(review.object.ok_or(Malformed::Missing("object"))?)?;
         let old = convert::object(review.old_object.ok_or(Malformed::Missing("oldObject"))?)?;
         let (resource, rule) = (&review.resource, rules.called(called.rule())?);
         if (&*resource.group, &*resource.resource) == ("", "persistentvolumeclaims")
             && let Some(answer) = self.decide_claim(rule, review, &old, &new)?
         {
-            return Ok(Outcome { answer, approved: false });
+            return Ok(Outcome::Answer(answer));
         }
         let write = Write {
             group: &resource.group,
@@ -31,22 +32,22 @@ impl Gate {
         };
         let base = self.subject_of(review, &old, &write).await?;
         let mut worst = (base.clone(), Decision::default());
-        let mut approved = false;
         for seen in self.all_seen(called, &write, &base, &new, review).await? {
             let Some((request, needs)) = asked(called, &base, seen, rules)? else { continue };
             let decision = self.decided(&request, &needs, rules, Facts::default()).await;
-            approved |= matches!(decision.because, Because::Approved(_));
+            if matches!(decision.because, Because::Approved(_)) && !known.certain {
+                return Ok(Outcome::Uncertain);
+            }
             // Who broke glass for one action is told, whatever becomes of the others.
             if !decision.broke_glass.is_empty() && decision.verdict < worst.1.verdict {
-                self.announce(called.rule(), review, &request, &decision).await;
+                self.announce(called.rule(), review, &request, &decision, known.deadline).await;
             }
             if decision.verdict > worst.1.verdict || worst.1.because == Because::NotCovered {
                 worst = (request, decision);
             }
         }
         let (request, decision) = worst;
-        let outcome = self.finish(called, review, &request, decision).await?;
-        Ok(Outcome { approved, ..outcome })
+        self.finish(called, review, &request, decision, known).await
     }
 
     /// What the update is about: the object, or the one that a `Scale` is of.

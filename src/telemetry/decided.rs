@@ -7,6 +7,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use tokio::time::Instant;
 use tracing::{Span, info, warn};
 
 use super::{RuleNameLabels, Telemetry};
@@ -103,7 +104,8 @@ impl Decided<'_, '_> {
         audit
     }
 
-    pub async fn emit(&self, telemetry: &Telemetry) {
+    /// Waits for nothing beyond this time: what was decided has to be answered.
+    pub async fn emit(&self, telemetry: &Telemetry, by: Instant) {
         let id = request_id(self.request);
         self.count_and_log(telemetry, &id);
         // Of the trace, where there is one: what is bounded, and no names of objects.
@@ -120,7 +122,7 @@ impl Decided<'_, '_> {
         let passed = self.decision.verdict == Verdict::Allow;
         // What passes is gone a moment later. Of what returns Tagout itself wrote down that it was there.
         let returns = self.request.action == Action::Recreate;
-        let stands = if passed && !returns { telemetry.announcer.stands(&object).await } else { Some(true) };
+        let stands = if passed && !returns { telemetry.announcer.stands(&object, by).await } else { Some(true) };
         if is_wanted {
             let unconfirmed = passed && stands != Some(true);
             telemetry.notifier.tell(&self.notification(&told, id, unconfirmed));

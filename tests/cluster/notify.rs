@@ -139,6 +139,8 @@ fn approvals_are_told_when_written_and_when_used(scene: &Scene) {
     let uid = text(&namespace.get("deployment/api")["metadata"]["uid"]);
     namespace.approve(User::Alice, "deployment/api");
     namespace.kubectl(User::Agent, &["delete", "deployment", "api"]).succeeds();
+    let decided = |line: &&str| ["\"decided\"", "\"allow\"", &uid].iter().all(|part| line.contains(part));
+    assert_eq!(scene.world.tagout.log().lines().filter(decided).count(), 1, "what passes is decided once");
     for (kind, by) in [("presented", User::Alice), ("approved", User::Agent)] {
         let told = || {
             scene.events.took(kind).into_iter().filter(|one| text(&one["data"]["name"]) == "api").collect::<Vec<_>>()

@@ -281,7 +281,7 @@ impl Drop for World {
     fn drop(&mut self) {
         // One that was not running any more is not killed.
         self.tagout.kill().ok();
-        self.cp.end();
+        self.cp.discard();
     }
 }
 

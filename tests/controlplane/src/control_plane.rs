@@ -133,6 +133,19 @@ impl ControlPlane {
         }
     }
 
+    /// Ends all its processes for good and removes what it stored: one that is leaked would keep hundreds of megabytes
+    /// until the process that holds it ends.
+    pub fn discard(&self) {
+        self.end();
+        let keep = env::var_os("TAGOUT_KEEP_LOGS").map(|_| "logs");
+        for entry in fs::read_dir(self.dir()).into_iter().flatten().flatten() {
+            if keep.is_none_or(|keep| entry.file_name() != keep) {
+                let path = entry.path();
+                let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+            }
+        }
+    }
+
     /// Starts the API server again, with the same address and the same data, and waits for it.
     pub fn restart_apiserver(&self) -> Result<()> {
         let mut apiserver = self.apiserver();
