@@ -74,7 +74,7 @@ impl World {
 
     /// What approvals by identity have to name: once it is certain that nobody can plant any.
     pub fn epoch(&self) -> String {
-        let read = || text(&self.get(&["protectionrule", "production"])["status"]["epoch"]);
+        let read = || text(&self.get(&["protectionrule", "labelled-namespaces"])["status"]["epoch"]);
         eventually("an epoch begins", || !read().is_empty());
         read()
     }

@@ -1,5 +1,6 @@
 //! What the pages say is done as they say it: every command in them is run here, in order, or the reason stands here.
 
+mod cookbook;
 mod page;
 
 use std::thread;

@@ -60,7 +60,9 @@ impl Page {
     }
 
     pub fn file(&self, name: &str, contents: &str) {
-        fs::write(self.folder.path().join(name), contents).expect("it is written");
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, contents).expect("it is written");
     }
 
     /// From here on one stands for the other.
@@ -87,6 +89,11 @@ impl Page {
     #[track_caller]
     pub fn runs(&self, user: User, written: &Written) -> Outcome {
         Outcome::of(&mut self.command(user, written), "y\n")
+    }
+
+    /// Runs what stands in no block. Asked, people answer yes.
+    pub fn types(&self, user: User, text: &str) -> Outcome {
+        Outcome::of(&mut self.shell(user, text), "y\n")
     }
 
     #[track_caller]
