@@ -73,10 +73,11 @@ pub(crate) fn source_folder(module: &Path, required: &str) -> Result<PathBuf> {
     Ok(folder.into())
 }
 
-/// The last `lines` lines of a file, for errors.
+/// The last `lines` lines of a file, for errors; of a Go program that panicked, those before it shows its goroutines.
 pub(crate) fn tail(file: &Path, lines: usize) -> String {
     let text = fs::read(file).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
+    let text = text.split("\ngoroutine ").next().unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
