@@ -2,6 +2,7 @@
 
 mod cookbook;
 mod page;
+mod signing;
 
 use std::thread;
 use std::time::Duration;

@@ -30,6 +30,12 @@ pub struct Written {
     text: String,
 }
 
+impl Written {
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 impl Page {
     pub fn open(name: &'static str, cp: &'static ControlPlane) -> Self {
         let text = fs::read_to_string(root().join(name)).expect("the page is there");
@@ -78,6 +84,14 @@ impl Page {
         self.runs(user, &next)
     }
 
+    /// Runs the next command in a shell in which something else was done before.
+    #[track_caller]
+    pub fn run_after(&mut self, before: &str, user: User, beginning: &str) -> Outcome {
+        let mut next = self.next(beginning);
+        next.text = format!("{before}\n{}", next.text);
+        self.runs(user, &next)
+    }
+
     /// Takes the next command to run it later: pages show first what they explain afterwards.
     #[track_caller]
     pub fn next(&mut self, beginning: &str) -> Written {
@@ -110,8 +124,16 @@ impl Page {
         assert!(why.len() > 10, "why?");
     }
 
+    /// The same people go on with another page, in the same folder.
     #[track_caller]
-    pub fn ends(self) {
+    pub fn turn_to(&mut self, name: &'static str) {
+        self.ends();
+        let text = fs::read_to_string(root().join(name)).expect("the page is there");
+        (self.name, self.commands, self.instead) = (name, commands(&text).into(), Vec::new());
+    }
+
+    #[track_caller]
+    pub fn ends(&self) {
         assert!(self.commands.is_empty(), "nobody tries in {}: {:#?}", self.name, self.commands);
     }
 
