@@ -1,6 +1,7 @@
 //! What the pages say is done as they say it: every command in them is run here, in order, or the reason stands here.
 
 mod cookbook;
+mod installing;
 mod page;
 mod signing;
 

@@ -22,6 +22,9 @@ pub struct Page {
     instead: Vec<(String, String)>,
 }
 
+/// A page that is not read to its end yet.
+pub struct Aside(&'static str, VecDeque<Written>);
+
 #[derive(Debug, PartialEq, Eq)]
 pub struct Written {
     line: usize,
@@ -118,6 +121,12 @@ impl Page {
         self.shell(user, &text)
     }
 
+    /// The command, and then another one.
+    #[track_caller]
+    pub fn command_and(&self, user: User, written: &Written, then: &str) -> Command {
+        self.shell(user, &format!("{} && {then}", without_remark(&written.text)))
+    }
+
     #[track_caller]
     pub fn leave(&mut self, beginning: &str, why: &str) {
         self.next(beginning);
@@ -130,6 +139,16 @@ impl Page {
         self.ends();
         let text = fs::read_to_string(root().join(name)).expect("the page is there");
         (self.name, self.commands, self.instead) = (name, commands(&text).into(), Vec::new());
+    }
+
+    /// What is left of this page, to come back to.
+    pub fn put_aside(&mut self) -> Aside {
+        Aside(self.name, std::mem::take(&mut self.commands))
+    }
+
+    pub fn turn_back(&mut self, Aside(name, commands): Aside) {
+        self.ends();
+        (self.name, self.commands) = (name, commands);
     }
 
     #[track_caller]
@@ -163,6 +182,11 @@ impl Page {
         shell.env("PATH", path);
         shell
     }
+}
+
+/// What is said of a command behind it.
+fn without_remark(text: &str) -> &str {
+    text.split("  #").next().unwrap_or(text)
 }
 
 /// What a person would type; everything else in a block is what comes back.
