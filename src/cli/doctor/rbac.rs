@@ -76,9 +76,10 @@ impl Holder {
         match subject.kind.as_str() {
             "User" => Some(Self::user(&subject.name)),
             "Group" => Some(Self::Group(subject.name.clone())),
-            // Without a namespace it is nobody: the API server does not take the binding's.
+            // Without a namespace it is one of the binding's own; in a ClusterRoleBinding it is nobody.
             "ServiceAccount" => {
-                let namespace = subject.namespace.as_deref().or(binding.namespace())?;
+                let own = subject.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+                let namespace = own.or(binding.namespace())?;
                 Some(Self::ServiceAccount { namespace: namespace.to_owned(), name: subject.name.clone() })
             }
             _ => None,
@@ -142,9 +143,8 @@ pub fn allows<'r>(rule: &'r PolicyRule, verb: &str, group: &str, resource: &str)
     }
     match rule.resource_names.as_deref() {
         None | Some([]) => Some(Names::All),
-        // Such requests have no name. A list has one where it asks by field for a name, which counts as getting that one.
+        // Such requests have no name. A list or watch has one where it asks by field for metadata.name.
         Some(_) if verb == "deletecollection" || (verb == "create" && below.is_none()) => None,
-        Some(_) if matches!(verb, "list" | "watch") => None,
         Some(names) => Some(Names::Only(names)),
     }
 }
@@ -200,7 +200,8 @@ mod tests {
     #[rstest]
     #[case::creation("create", "secrets", false)]
     #[case::a_collection("deletecollection", "secrets", false)]
-    #[case::a_list("list", "secrets", false)]
+    #[case::a_list_by_a_field("list", "secrets", true)]
+    #[case::a_watch_by_a_field("watch", "secrets", true)]
     #[case::a_deletion("delete", "secrets", true)]
     #[case::getting("get", "secrets", true)]
     #[case::a_token("create", "serviceaccounts/token", true)]
@@ -218,11 +219,22 @@ mod tests {
     #[case(json!({"kind": "ServiceAccount", "name": "runner", "namespace": "ci"}), Some("ServiceAccount/ci/runner"))]
     #[case(json!({"kind": "Group", "name": "system:authenticated"}), Some("Group/system:authenticated"))]
     #[case(json!({"kind": "ServiceAccount", "name": "runner"}), None)]
+    #[case(json!({"kind": "ServiceAccount", "name": "runner", "namespace": ""}), None)]
     #[case(json!({"kind": "Robot", "name": "runner"}), None)]
     fn a_subject_is_called_by_one_name(#[case] subject: Value, #[case] object: Option<&str>) {
         let subject = serde_json::from_value(subject).expect("a subject");
         let holder = Holder::of(&subject, &Binding::default());
         assert_eq!(holder.map(|holder| holder.object()).as_deref(), object);
+    }
+
+    #[rstest]
+    #[case(json!({"kind": "ServiceAccount", "name": "runner"}))]
+    #[case(json!({"kind": "ServiceAccount", "name": "runner", "namespace": ""}))]
+    fn an_account_without_a_namespace_is_one_of_the_bindings_own(#[case] subject: Value) {
+        let subject = serde_json::from_value(subject).expect("a subject");
+        let metadata = ObjectMeta { namespace: Some("ci".to_owned()), ..ObjectMeta::default() };
+        let holder = Holder::of(&subject, &Binding { metadata, ..Binding::default() });
+        assert_eq!(holder.map(|holder| holder.object()).as_deref(), Some("ServiceAccount/ci/runner"));
     }
 
     #[test]

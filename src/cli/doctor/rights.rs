@@ -51,6 +51,10 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const CERTIFICATES: &str = "certificates.k8s.io";
 const AUTHENTICATION: &str = "authentication.k8s.io";
 
+/// Whoever changes what is there already, if only one of that name, has it run as any account of its namespace.
+const PODS: &[&str] = &["pods", "replicationcontrollers", "pods/ephemeralcontainers"];
+const WORKLOADS: &[&str] = &["deployments", "statefulsets", "daemonsets", "replicasets"];
+
 /// Since Kubernetes 1.35 impersonation has narrower verbs beside the old one.
 const IMPERSONATE: &[&str] =
     &["impersonate", "impersonate:user-info", "impersonate:serviceaccount", "impersonate:arbitrary-node"];
@@ -78,10 +82,10 @@ pub static RIGHTS: &[Right] = &[
             ask(IMPERSONATE, AUTHENTICATION, &["serviceaccounts"], any),
             ask(&["create"], "", &["serviceaccounts/token"], any),
             ask(&["get", "list", "watch", "create", "patch", "update"], "", &["secrets"], of_tagout),
-            ask(CHANGE, "", &["pods", "replicationcontrollers", "pods/ephemeralcontainers"], none),
+            ask(CHANGE, "", PODS, any),
             ask(&["create", "get"], "", &["pods/exec", "pods/attach"], any),
-            ask(CHANGE, "apps", &["deployments", "statefulsets", "daemonsets", "replicasets"], of_tagout),
-            ask(CHANGE, "batch", &["jobs", "cronjobs"], none),
+            ask(CHANGE, "apps", WORKLOADS, any),
+            ask(CHANGE, "batch", &["jobs", "cronjobs"], any),
         ],
     },
     Right {
@@ -131,6 +135,13 @@ pub static RIGHTS: &[Right] = &[
             ask(&["create", "get", "update", "patch", "delete"], "", &["nodes/proxy"], any),
             ask(&["create", "update", "patch"], "", &["nodes", "nodes/status"], any),
         ],
+    },
+    Right {
+        code: "join",
+        severity: Severity::Danger,
+        words: "become any node, for the certificates they ask for are approved by themselves",
+        place: Where::Cluster,
+        asks: &[ask(&["create"], CERTIFICATES, &["certificatesigningrequests/nodeclient"], any)],
     },
     Right {
         code: "rules",
@@ -194,12 +205,15 @@ pub static RIGHTS: &[Right] = &[
 /// What makes one a service account of a namespace.
 static BECOME: &[Ask] = &[
     ask(IMPERSONATE, "", &["serviceaccounts"], any),
+    ask(IMPERSONATE, AUTHENTICATION, &["serviceaccounts"], any),
     ask(&["create"], "", &["serviceaccounts/token"], any),
     ask(&["get", "list", "watch", "create"], "", &["secrets"], none),
-    ask(CHANGE, "", &["pods", "replicationcontrollers", "pods/ephemeralcontainers"], none),
+    ask(CHANGE, "", PODS, any),
     ask(&["create", "get"], "", &["pods/exec", "pods/attach"], any),
-    ask(CHANGE, "apps", &["deployments", "statefulsets", "daemonsets", "replicasets"], none),
-    ask(CHANGE, "batch", &["jobs", "cronjobs"], none),
+    ask(CHANGE, "apps", WORKLOADS, any),
+    ask(CHANGE, "batch", &["jobs", "cronjobs"], any),
+    // Whoever gives themselves any right there has these.
+    ask(&["bind", "escalate"], RBAC, &["clusterroles", "roles"], any),
 ];
 
 /// A right somebody was found to have.
@@ -253,11 +267,12 @@ impl Ask {
     fn first(&self, grant: &Grant, counts: impl Fn(&Names) -> bool) -> Option<String> {
         for rule in &grant.role.rules {
             for resource in self.resources {
-                let any_key = rule.resources.iter().flatten().find(|own| own.starts_with("userextras/"));
-                let resource = match any_key {
-                    Some(own) if *resource == "userextras/KEY" => own.as_str(),
-                    _ => resource,
-                };
+                let any_key = rule.resources.iter().flatten().filter_map(|own| {
+                    let key = own.strip_prefix("userextras/").or_else(|| own.strip_prefix("*/"))?;
+                    Some(format!("userextras/{key}"))
+                });
+                let any_key = any_key.filter(|_| *resource == "userextras/KEY").next();
+                let resource = any_key.as_deref().unwrap_or(resource);
                 let allowed =
                     |verb: &&&str| allows(rule, verb, self.group, resource).is_some_and(|names| counts(&names));
                 if let Some(verb) = self.verbs.iter().find(allowed) {
