@@ -6,10 +6,11 @@ use super::finding::{
     CLUSTER_ADMINS, DANGLING_BINDING, Finding, Fix, INDIRECT_RIGHTS, MANAGED_RIGHTS, MASTERS_BOUND, MASTERS_CALLER,
     MASTERS_MAPPED, OTHER_AUTHORIZATION, STRONG_RIGHTS, Severity, Stage,
 };
+use super::provider::Provider;
 use super::rbac::{Binding, Grant, Holder, Role, grants, is_everything};
 use super::rights::{Hit, becomes, hits};
 use super::snapshot::Snapshot;
-use super::stock::{is_stock, provider, source};
+use super::stock::{is_stock, source};
 
 const MASTERS: &str = "system:masters";
 
@@ -17,66 +18,110 @@ const MASTERS: &str = "system:masters";
 #[derive(Default)]
 struct Held<'a> {
     everything: bool,
+    /// Whether something of it is nobody's but the cluster's own people's.
+    unmanaged: bool,
     hits: Vec<(Hit, &'a Binding)>,
 }
 
-pub fn check(snapshot: &Snapshot, _: Stage) -> Vec<Finding> {
+pub fn check(snapshot: &Snapshot, stage: Stage) -> Vec<Finding> {
     let mut findings = masters(snapshot);
-    for sign in &snapshot.outside {
-        let fix = Fix::words(
-            "Look at --authorization-mode and --authorization-config of the API server, and ask whoever \
-                              runs it who else decides.",
-        );
-        findings.push(Finding::new(&OTHER_AUTHORIZATION, Severity::Warning, "APIServer/authorization", sign).fix(fix));
-    }
+    findings.extend(outside(snapshot, stage));
     if let (Some(roles), Some(bindings)) = (&snapshot.roles, &snapshot.bindings) {
         let teams = snapshot.setting.rules().teams.values();
         let approvers = teams.flat_map(|team| {
             let groups = team.spec.groups.iter().map(|group| format!("Group/{group}"));
             groups.chain(team.spec.members.iter().map(|member| format!("User/{}", member.user)))
         });
-        findings.extend(judge(bindings, roles, &snapshot.home, &approvers.collect::<Vec<_>>()));
+        let approvers: Vec<_> = approvers.collect();
+        findings.extend(judge(bindings, roles, &snapshot.home, &approvers, snapshot.provider()));
     }
     findings
 }
 
+/// Everybody who holds rights that matter, whoever gave them.
+pub fn holders(snapshot: &Snapshot) -> BTreeSet<Holder> {
+    let (roles, bindings) = (snapshot.roles.as_deref(), snapshot.bindings.as_deref());
+    let all = grants(bindings.unwrap_or_default(), roles.unwrap_or_default());
+    all.into_iter().filter(|(_, grant)| !hits(grant, &snapshot.home).is_empty()).map(|(holder, _)| holder).collect()
+}
+
 /// `home` is Tagout's namespace; `approvers` are those of all teams, as findings name them.
-fn judge(bindings: &[Binding], roles: &[Role], home: &str, approvers: &[String]) -> Vec<Finding> {
+fn judge(
+    bindings: &[Binding],
+    roles: &[Role],
+    home: &str,
+    approvers: &[String],
+    provider: Option<Provider>,
+) -> Vec<Finding> {
     let mut findings: Vec<_> =
         bindings.iter().filter(|binding| binding.role(roles).is_none()).filter_map(dangling).collect();
-    let mut others = Vec::new();
-    let mut provided: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for (holder, grant) in grants(bindings, roles) {
-        if is_stock(grant.binding, &holder, home, approvers) {
-            continue;
-        }
-        let Some(provider) = provider(grant.binding) else {
-            others.push((holder, grant));
-            continue;
-        };
-        if !hits(&grant, home).is_empty() {
-            let said = format!("{} by {}", holder.object(), grant.binding.name());
-            provided.entry(provider).or_default().push(said);
-        }
-    }
-    findings.extend(provided.into_iter().map(|(provider, all)| managed(provider, &all)));
+    let mut others = grants(bindings, roles);
+    others.retain(|(holder, grant)| !is_stock(grant, holder, home, approvers));
 
     let mut strong: BTreeMap<&Holder, Held> = BTreeMap::new();
+    let mut managed: BTreeMap<&str, BTreeMap<&Holder, BTreeSet<&str>>> = BTreeMap::new();
     for (holder, grant) in &others {
         let found = hits(grant, home);
         if found.is_empty() {
             continue;
         }
         let held = strong.entry(holder).or_default();
+        match manager(grant.binding, holder, provider) {
+            Some(manager) => {
+                managed.entry(manager).or_default().entry(holder).or_default().insert(grant.binding.name());
+            }
+            None => held.unmanaged = true,
+        }
         held.everything |= grant.binding.namespace().is_none() && is_everything(grant.role);
         held.hits.extend(found.into_iter().map(|hit| (hit, grant.binding)));
     }
     // Of who does everything by membership it is said once, above.
     strong.retain(|holder, _| **holder != Holder::Group(MASTERS.to_owned()));
-    let indirect = indirect(&others, &strong);
-    findings.extend(strong.into_iter().map(|(holder, held)| held.finding(holder)));
-    findings.extend(indirect);
+    findings.extend(managed.iter().map(|(manager, holders)| managed_rights(manager, holders)));
+    // By way of the provider's own a path may go; where it starts with them it is in the note above.
+    let is_theirs = |holder: &Holder| {
+        let mut own = others.iter().filter(|(other, _)| other == holder);
+        own.all(|(_, grant)| manager(grant.binding, holder, provider).is_some())
+    };
+    let mut indirect = indirect(&others, &strong);
+    indirect.retain(|holder, _| !is_theirs(holder));
+    let unmanaged = strong.into_iter().filter(|(_, held)| held.unmanaged);
+    findings.extend(unmanaged.map(|(holder, held)| held.finding(holder)));
+    findings.extend(indirect.iter().map(|(holder, path)| path.finding(holder)));
     findings
+}
+
+/// What allows things beside RBAC. Where a provider always does, it is no fault at first.
+fn outside(snapshot: &Snapshot, stage: Stage) -> Vec<Finding> {
+    let object = "APIServer/authorization";
+    let mut findings = Vec::new();
+    if let Some(why) = &snapshot.outside.incomplete {
+        let by = snapshot.provider().and_then(Provider::authorizes_by);
+        let (severity, words) = match by {
+            Some(by) => (stage.default_choice(), format!("Look at who may what by {by}: no request tells it.")),
+            None => (Severity::Warning, AUTHORIZATION.to_owned()),
+        };
+        let says = format!("the API server cannot list its user's rights in full ({why})");
+        findings.push(Finding::new(&OTHER_AUTHORIZATION, severity, object, says).fix(Fix::words(words)));
+    }
+    if snapshot.outside.allows_nobody {
+        let says = "a user whom nobody knows may delete deployments in kube-system";
+        let fix = Fix::words(AUTHORIZATION);
+        findings.push(Finding::new(&OTHER_AUTHORIZATION, Severity::Warning, object, says).fix(fix));
+    }
+    findings
+}
+
+const AUTHORIZATION: &str = "Look at --authorization-mode and --authorization-config of the API server, and ask whoever \
+                             runs it who else decides.";
+
+/// Of whose provider or installer a grant is. It is said more quietly, and never left out.
+fn manager(binding: &Binding, holder: &Holder, provider: Option<Provider>) -> Option<&'static str> {
+    let kubeadm = "kubeadm:cluster-admins";
+    let by_kubeadm = (binding.name(), binding.role.as_str()) == (kubeadm, "cluster-admin")
+        && *holder == Holder::Group(kubeadm.to_owned());
+    let provider = provider.filter(|provider| provider.owns(holder, binding)).map(Provider::name);
+    if by_kubeadm { Some(kubeadm) } else { provider }
 }
 
 impl Held<'_> {
@@ -120,45 +165,54 @@ impl Held<'_> {
     }
 }
 
+/// How somebody becomes an account that has such rights.
+struct Path<'a> {
+    /// Over which accounts, and by which bindings.
+    steps: String,
+    rights: BTreeSet<&'static str>,
+    first: &'a Binding,
+}
+
 /// Who may become, one after the other, a service account that has such rights.
-fn indirect(others: &[(Holder, Grant)], strong: &BTreeMap<&Holder, Held>) -> Vec<Finding> {
-    let mut reached: BTreeMap<Holder, (String, BTreeSet<&'static str>, &Binding)> = BTreeMap::new();
+fn indirect<'a>(others: &[(Holder, Grant<'a>)], strong: &BTreeMap<&Holder, Held>) -> BTreeMap<Holder, Path<'a>> {
+    let mut reached: BTreeMap<Holder, Path> = BTreeMap::new();
     let mut accounts: Vec<(Holder, String, BTreeSet<&'static str>)> = strong
         .iter()
         .filter(|(holder, _)| holder.accounts().is_some())
         .map(|(holder, held)| {
-            let codes: BTreeSet<_> = held.hits.iter().map(|(hit, _)| hit.right.code).collect();
-            ((*holder).clone(), holder.object(), codes)
+            let rights: BTreeSet<_> = held.hits.iter().map(|(hit, _)| hit.right.code).collect();
+            ((*holder).clone(), holder.object(), rights)
         })
         .collect();
-    while let Some((account, path, codes)) = accounts.pop() {
+    while let Some((account, path, rights)) = accounts.pop() {
         let Some((namespace, name)) = account.accounts() else { continue };
         for (holder, grant) in others {
             let has_them =
-                |held: &Held| codes.iter().all(|code| held.hits.iter().any(|(hit, _)| hit.right.code == *code));
+                |held: &Held| rights.iter().all(|code| held.hits.iter().any(|(hit, _)| hit.right.code == *code));
             if strong.get(holder).is_some_and(has_them) || reached.contains_key(holder) || *holder == account {
                 continue;
             }
             let Some(by) = becomes(grant, namespace, name) else { continue };
-            let binding = grant.binding;
-            let step = format!("{path} ({by}, by {})", said([binding]));
-            reached.insert(holder.clone(), (step.clone(), codes.clone(), binding));
+            let steps = format!("{path} ({by}, by {})", said([grant.binding]));
             if holder.accounts().is_some() {
-                accounts.push((holder.clone(), format!("{}, and as that {step}", holder.object()), codes.clone()));
+                accounts.push((holder.clone(), format!("{}, and as that {steps}", holder.object()), rights.clone()));
             }
+            reached.insert(holder.clone(), Path { steps, rights: rights.clone(), first: grant.binding });
         }
     }
-    let finding = |(holder, (path, codes, binding)): (Holder, (String, BTreeSet<&'static str>, &Binding))| {
-        let says = format!("may become {path}, which holds: {}", codes.iter().copied().collect::<Vec<_>>().join(", "));
+    reached
+}
+
+impl Path<'_> {
+    fn finding(&self, holder: &Holder) -> Finding {
+        let rights: Vec<_> = self.rights.iter().copied().collect();
+        let says = format!("may become {}, which holds: {}", self.steps, rights.join(", "));
         let fix = fix(
-            [binding],
-            "Let the account with these rights live in a namespace of its own, in which nobody else \
-            starts pods.",
+            [self.first],
+            "Let the account with these rights live in a namespace of its own, in which nobody else starts pods.",
         );
-        let finding = Finding::new(&INDIRECT_RIGHTS, Severity::Warning, holder.object(), says).fix(fix);
-        Finding { rights: codes.into_iter().collect(), ..finding }
-    };
-    reached.into_iter().map(finding).collect()
+        Finding { rights, ..Finding::new(&INDIRECT_RIGHTS, Severity::Warning, holder.object(), says).fix(fix) }
+    }
 }
 
 fn masters(snapshot: &Snapshot) -> Vec<Finding> {
@@ -200,11 +254,14 @@ fn dangling(binding: &Binding) -> Option<Finding> {
     Some(Finding::new(&DANGLING_BINDING, Severity::Note, object(binding), says).fix(fix))
 }
 
-fn managed(provider: &str, all: &[String]) -> Finding {
-    let says = format!("have rights that matter here: {}", all.join("; "));
+fn managed_rights(manager: &str, holders: &BTreeMap<&Holder, BTreeSet<&str>>) -> Finding {
+    let each = holders.iter().map(|(holder, bindings)| {
+        format!("{} by {}", holder.object(), bindings.iter().copied().collect::<Vec<_>>().join(" and "))
+    });
+    let says = format!("have rights that matter here: {}", each.collect::<Vec<_>>().join("; "));
     let fix = Fix::words("Look who is in these groups and accounts; the provider or installer keeps the bindings.")
         .run(&["kubectl", "get", "clusterrolebindings", "-o", "wide"]);
-    Finding::new(&MANAGED_RIGHTS, Severity::Note, format!("Provider/{provider}"), says).fix(fix)
+    Finding::new(&MANAGED_RIGHTS, Severity::Note, format!("Provider/{manager}"), says).fix(fix)
 }
 
 fn object(binding: &Binding) -> String {

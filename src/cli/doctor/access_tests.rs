@@ -41,7 +41,11 @@ fn roles() -> Vec<Role> {
 }
 
 fn found(bindings: &[Binding]) -> Vec<Finding> {
-    judge(bindings, &roles(), "tagout-system", &["Group/sre".to_owned()])
+    found_at(None, bindings)
+}
+
+fn found_at(provider: Option<Provider>, bindings: &[Binding]) -> Vec<Finding> {
+    judge(bindings, &roles(), "tagout-system", &["Group/sre".to_owned()], provider)
 }
 
 fn ids(findings: &[Finding]) -> Vec<(&str, &str, Severity)> {
@@ -124,19 +128,100 @@ fn a_binding_without_its_role_is_noted() {
 }
 
 #[test]
-fn what_a_provider_made_is_one_note_and_never_nothing() {
-    let labels = json!({"labels": {"eks.amazonaws.com/component": "x"}});
+fn what_the_provider_holds_is_one_note_and_never_nothing() {
     let all = [
-        binding("eks:one", "impersonator", &labels, &user("eks:one")),
-        binding("eks:two", "webhooks", &labels, &user("eks:two")),
+        binding("one", "impersonator", &json!({}), &user("eks:one")),
+        binding("two", "webhooks", &json!({}), &user("eks:two")),
         binding("eks:three", "webhooks", &json!({}), &user("eve")),
     ];
-    let findings = found(&all);
+    let findings = found_at(Some(Provider::Eks), &all);
     assert_eq!(
         ids(&findings),
-        [("managed-rights", "Provider/eks:*", Severity::Note), ("strong-rights", "User/eve", Severity::Danger)]
+        [("managed-rights", "Provider/EKS", Severity::Note), ("strong-rights", "User/eve", Severity::Danger)]
     );
-    assert!(findings[0].says.contains("eks:one") && findings[0].says.contains("eks:two"));
+    assert!(findings[0].says.contains("User/eks:one by one") && findings[0].says.contains("User/eks:two by two"));
+    // Elsewhere these are names like any others.
+    for provider in [None, Some(Provider::Gke), Some(Provider::OpenShift)] {
+        assert_eq!(found_at(provider, &all).iter().filter(|it| it.known.id == "strong-rights").count(), 3);
+    }
+}
+
+#[rstest]
+#[case(json!({"eks.amazonaws.com/component": "x"}))]
+#[case(json!({"kubernetes.io/bootstrapping": "rbac-defaults"}))]
+#[case(json!({"addonmanager.kubernetes.io/mode": "Reconcile"}))]
+fn a_providers_label_makes_nobodys_danger_a_note(#[case] labels: Value) {
+    let subjects = [
+        user("eve"),
+        account("ci", "runner"),
+        json!({"kind": "Group", "name": "system:authenticated"}),
+        json!({"kind": "Group", "name": "system:unauthenticated"}),
+        json!({"kind": "Group", "name": "system:serviceaccounts"}),
+    ];
+    for provider in [None, Some(Provider::Eks), Some(Provider::Gke), Some(Provider::OpenShift)] {
+        for (name, subject) in ["eks:x", "system:gke-x", "gce:x", "aks-x"].iter().zip(subjects.iter().cycle()) {
+            let findings = found_at(provider, &[binding(name, "impersonator", &json!({"labels": labels}), subject)]);
+            assert_eq!((findings[0].known.id, findings[0].severity), ("strong-rights", Severity::Danger));
+        }
+        for subject in &subjects {
+            let findings = found_at(provider, &[binding("eks:x", "webhooks", &json!({"labels": labels}), subject)]);
+            assert_eq!((findings[0].known.id, findings[0].severity), ("strong-rights", Severity::Danger));
+        }
+    }
+}
+
+#[test]
+fn who_may_become_one_of_the_providers_is_told() {
+    let all = [
+        binding("theirs", "webhooks", &json!({}), &account("kube-system", "eks-vpc-resource-controller")),
+        binding("also-theirs", "impersonator", &json!({}), &user("eks:one")),
+        binding("step", "tokens", &json!({"namespace": "kube-system"}), &account("ci", "runner")),
+        binding("their-step", "tokens", &json!({"namespace": "kube-system"}), &user("eks:two")),
+    ];
+    let mut roles = roles();
+    roles.push(role("tokens", &["create"], "", &["serviceaccounts/token"]));
+    let findings = judge(&all, &roles, "tagout-system", &[], Some(Provider::Eks));
+    let of = |id: &str| findings.iter().filter(|it| it.known.id == id).map(|it| it.object.as_str()).collect::<Vec<_>>();
+    assert_eq!(of("managed-rights"), ["Provider/EKS"]);
+    assert_eq!(of("indirect-rights"), ["ServiceAccount/ci/runner"]);
+}
+
+#[rstest]
+#[case::as_kubeadm_makes_it("kubeadm:cluster-admins", "kubeadm:cluster-admins", &["managed-rights"])]
+#[case::for_others("kubeadm:cluster-admins", "agents", &["cluster-admins"])]
+#[case::by_another("mine", "kubeadm:cluster-admins", &["cluster-admins"])]
+fn kubeadms_administrators_are_those_that_kubeadm_binds(
+    #[case] name: &str,
+    #[case] group: &str,
+    #[case] known: &[&str],
+) {
+    let findings = found(&[binding(name, "cluster-admin", &json!({}), &json!({"kind": "Group", "name": group}))]);
+    assert_eq!(findings.iter().map(|it| it.known.id).collect::<Vec<_>>(), known);
+}
+
+#[test]
+fn a_stock_binding_whose_role_was_widened_is_judged_as_any_other() {
+    let name = "system:controller:job-controller";
+    let all = [binding(name, name, &json!({}), &account("kube-system", "job-controller"))];
+    let with = |role: Role| judge(&all, &[role], "tagout-system", &[], None);
+    assert!(with(role(name, &["create"], "", &["pods"])).is_empty());
+    let widened = with(role(name, &["create", "impersonate"], "", &["pods", "users"]));
+    assert_eq!(ids(&widened), [("strong-rights", "ServiceAccount/kube-system/job-controller", Severity::Danger)]);
+    assert_eq!(widened[0].rights, ["controllers", "impersonate"]);
+}
+
+#[test]
+fn who_may_bind_in_an_accounts_namespace_may_become_it() {
+    let mut roles = roles();
+    roles.push(role("binder", &["bind"], "rbac.authorization.k8s.io", &["clusterroles"]));
+    let all = [
+        binding("strong", "webhooks", &json!({}), &account("ops", "operator")),
+        binding("there", "binder", &json!({"namespace": "ops"}), &user("eve")),
+        binding("elsewhere", "binder", &json!({"namespace": "other"}), &user("bob")),
+    ];
+    let findings = judge(&all, &roles, "tagout-system", &[], None);
+    let indirect = findings.iter().filter(|it| it.known.id == "indirect-rights");
+    assert_eq!(indirect.map(|it| it.object.as_str()).collect::<Vec<_>>(), ["User/eve"]);
 }
 
 #[rstest]
@@ -175,4 +260,72 @@ fn no_fix_deletes_a_binding() {
             assert!(commands.into_iter().flatten().all(|word| word != "delete"));
         }
     }
+}
+
+/// What EKS binds in a new cluster, as far as it gives rights that matter: binding, subject, and what its role gives.
+fn of_eks() -> Vec<(Binding, Role)> {
+    let own = |name: &str| user(&format!("eks:{name}"));
+    let labels = json!({"labels": {"eks.amazonaws.com/component": "x"}});
+    [
+        ("eks:addon-cluster-admin", own("addon-manager"), role("r0", &["*"], "*", &["*"])),
+        (
+            "eks:certificate-controller",
+            own("certificate-controller"),
+            role("r1", &["approve"], "certificates.k8s.io", &["signers"]),
+        ),
+        ("eks:node-manager", own("node-manager"), role("r2", &["patch"], "", &["nodes"])),
+        ("eks:fargate-manager", own("fargate-manager"), role("r3", &["patch"], "", &["pods"])),
+        (
+            "vpc-resource-controller-rolebinding",
+            own("vpc-resource-controller"),
+            role("r4", &["patch"], "", &["nodes/status"]),
+        ),
+        (
+            "vpc-resource-controller-rolebinding-2",
+            account("kube-system", "eks-vpc-resource-controller"),
+            role("r5", &["patch"], "", &["nodes/status"]),
+        ),
+        ("aws-node", account("kube-system", "aws-node"), role("r6", &["update"], "", &["nodes"])),
+    ]
+    .map(|(name, subject, role)| (binding(name, &role.name, &labels, &subject), role))
+    .into()
+}
+
+/// The same of GKE.
+fn of_gke() -> Vec<(Binding, Role)> {
+    let labels = json!({"labels": {"addonmanager.kubernetes.io/mode": "Reconcile"}});
+    [
+        (
+            "storage-version-migration-migrator-v2",
+            user("system:storageversionmigrator"),
+            role("r0", &["*"], "*", &["*"]),
+        ),
+        ("system:glbc-status", user("system:l7-lb-controller"), role("r1", &["get"], "", &["secrets"])),
+        ("kube-apiserver-kubelet-api-admin", user("kube-apiserver"), role("r2", &["*"], "", &["nodes/proxy"])),
+        (
+            "kubelet-bootstrap-certificate-bootstrap",
+            user("kubelet-bootstrap"),
+            role("r3", &["create"], "certificates.k8s.io", &["certificatesigningrequests/nodeclient"]),
+        ),
+        ("kubelet-user-npd-binding", user("kubelet"), role("r4", &["patch"], "", &["nodes/status"])),
+        ("npd-binding", account("kube-system", "node-problem-detector"), role("r5", &["patch"], "", &["nodes/status"])),
+        ("cluster-autoscaler", user("cluster-autoscaler"), role("r6", &["update"], "", &["nodes"])),
+    ]
+    .map(|(name, subject, role)| (binding(name, &role.name, &labels, &subject), role))
+    .into()
+}
+
+#[rstest]
+#[case(Provider::Eks, "Provider/EKS", of_eks())]
+#[case(Provider::Gke, "Provider/GKE", of_gke())]
+fn a_new_cluster_of_a_provider_is_no_fault_and_elsewhere_the_same_is(
+    #[case] provider: Provider,
+    #[case] object: &str,
+    #[case] made: Vec<(Binding, Role)>,
+) {
+    let (bindings, roles): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+    let there = judge(&bindings, &roles, "tagout-system", &[], Some(provider));
+    assert_eq!(ids(&there), [("managed-rights", object, Severity::Note)], "{there:#?}");
+    let elsewhere = judge(&bindings, &roles, "tagout-system", &[], None);
+    assert!(elsewhere.iter().filter(|it| it.severity == Severity::Danger).count() >= 6, "{elsewhere:#?}");
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::admissionregistration::v1::RuleWithOperations;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use kube::core::{DynamicObject, Selector, SelectorExt};
 use serde_json::Value;
 
 use super::finding::{Finding, Fix, MUTATING_POLICY, MUTATING_WEBHOOK, OTHERS_FAIL_OPEN, Severity, Stage};
+use super::provider::Provider;
 use super::snapshot::Snapshot;
 use crate::api::{GROUP, Proof};
 use crate::entries::{SHARED, rule_name};
@@ -37,13 +38,28 @@ pub fn check(snapshot: &Snapshot, _: Stage) -> Vec<Finding> {
              HardwareKey), which it cannot change unseen.",
         )
         .kubectl("get", "mutatingwebhookconfiguration", &["-o", "yaml"], &name);
-        let says = format!("is called before {} is stored", touches.join(", "));
+        let provider = snapshot.provider().filter(|provider| is_run_by(*provider, configuration));
+        let (severity, whose) = match provider {
+            Some(provider) => (Severity::Note, format!("is run by {} and ", provider.name())),
+            None => (severity, String::new()),
+        };
+        let says = format!("{whose}is called before {} is stored", touches.join(", "));
         let object = format!("MutatingWebhookConfiguration/{name}");
         findings.push(Finding::new(&MUTATING_WEBHOOK, severity, object, says).fix(fix));
     }
     findings.extend(policies(snapshot, severity));
     findings.extend(failing_open(snapshot));
     findings
+}
+
+/// Whether every entry calls the API server's own machine, where nothing but the provider's runs.
+fn is_run_by(provider: Provider, configuration: &MutatingWebhookConfiguration) -> bool {
+    let is_there = |webhook: &MutatingWebhook| {
+        let url = webhook.client_config.url.as_deref().and_then(|url| url.strip_prefix("https://"));
+        let host = url.and_then(|url| url.split(['/', ':', '?', '#']).next());
+        matches!(host, Some("127.0.0.1" | "localhost"))
+    };
+    provider.hides_its_machines() && configuration.webhooks.iter().flatten().all(is_there)
 }
 
 /// Policies that mutate, as far as something binds them.
@@ -183,5 +199,31 @@ mod tests {
         let rules: Vec<RuleWithOperations> = serde_json::from_value(rules).expect("rules");
         let scope = Scope { rules: &rules, namespaces: selector(None) };
         assert_eq!(scope.covers("apps", "deployments"), touches);
+    }
+
+    fn calling(clients: &Value) -> MutatingWebhookConfiguration {
+        let webhooks = clients.as_array().expect("a list").iter().map(|client| {
+            json!({"name": "x.example.com", "clientConfig": client, "admissionReviewVersions": ["v1"], "sideEffects": "None"})
+        });
+        let webhooks: Vec<Value> = webhooks.collect();
+        serde_json::from_value(json!({"metadata": {"name": "pod-identity-webhook"}, "webhooks": webhooks}))
+            .expect("it is one")
+    }
+
+    #[rstest]
+    #[case::on_its_machine(json!([{"url": "https://127.0.0.1:23443/mutate"}]), true)]
+    #[case::by_name(json!([{"url": "https://localhost:5443/x"}, {"url": "https://127.0.0.1/x"}]), true)]
+    #[case::in_the_cluster(json!([{"service": {"name": "x", "namespace": "kube-system"}}]), false)]
+    #[case::one_of_them(json!([{"url": "https://127.0.0.1:1/x"}, {"service": {"name": "x", "namespace": "ci"}}]), false)]
+    #[case::elsewhere(json!([{"url": "https://127.0.0.1.example.com/x"}]), false)]
+    #[case::by_a_user(json!([{"url": "https://127.0.0.1@example.com/x"}]), false)]
+    fn what_runs_on_a_hidden_machine_is_the_providers_whatever_it_is_called(
+        #[case] clients: Value,
+        #[case] theirs: bool,
+    ) {
+        let configuration = calling(&clients);
+        assert_eq!(is_run_by(Provider::Eks, &configuration), theirs);
+        assert_eq!(is_run_by(Provider::Gke, &configuration), theirs);
+        assert!(!is_run_by(Provider::OpenShift, &configuration), "there others may listen, too");
     }
 }

@@ -8,6 +8,7 @@ mod finding;
 mod namespaces;
 mod open;
 mod own;
+mod provider;
 mod rbac;
 mod render;
 mod rights;

@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 
 use super::finding::{Check, Unread};
 use super::own;
+use super::provider::Provider;
 use super::rbac::{Binding, Role};
 use crate::api::{kind_name, kind_parts};
 use crate::cli::approvals::{self, OpenApproval, Unlisted};
@@ -46,8 +47,7 @@ pub struct Snapshot {
     pub home: String,
     pub roles: Option<Vec<Role>>,
     pub bindings: Option<Vec<Binding>>,
-    /// Why not everything that is allowed is in RBAC.
-    pub outside: Vec<String>,
+    pub outside: Outside,
     pub requests: Option<Vec<CertificateSigningRequest>>,
     /// What says in EKS who is whom.
     pub aws_auth: Option<String>,
@@ -72,6 +72,15 @@ pub struct Snapshot {
     pub pods: Option<Vec<Pod>>,
     pub secrets_unseen: bool,
     pub unread: Vec<Unread>,
+}
+
+/// Signs that others than RBAC allow things, too.
+#[derive(Debug, Clone, Default)]
+pub struct Outside {
+    /// Why the API server cannot list its user's rights in full.
+    pub incomplete: Option<String>,
+    /// Whether a user is allowed to delete whom nobody knows.
+    pub allows_nobody: bool,
 }
 
 /// An object, without what is in it.
@@ -204,6 +213,11 @@ impl Snapshot {
         self.labels.get(namespace).unwrap_or(&NONE)
     }
 
+    /// Who runs this cluster, where that can be known.
+    pub fn provider(&self) -> Option<Provider> {
+        self.server.as_deref().and_then(Provider::of)
+    }
+
     /// From which rule the API server's entry for one was made.
     pub fn origin(&self, rule: &str) -> Option<Origin> {
         let name = crate::entries::configuration_name(rule);
@@ -311,19 +325,15 @@ async fn groups(client: &Client) -> kube::Result<Vec<String>> {
     Ok(review.status.and_then(|status| status.user_info).and_then(|user| user.groups).unwrap_or_default())
 }
 
-/// Signs that others than RBAC allow things, too.
-async fn outside(client: &Client) -> kube::Result<Vec<String>> {
-    let mut signs = Vec::new();
+async fn outside(client: &Client) -> kube::Result<Outside> {
     let rules: Api<SelfSubjectRulesReview> = Api::all(client.clone());
     let review = SelfSubjectRulesReview {
         spec: SelfSubjectRulesReviewSpec { namespace: Some("kube-system".to_owned()) },
         ..SelfSubjectRulesReview::default()
     };
     let status = rules.create(&PostParams::default(), &review).await?.status;
-    if let Some(status) = status.filter(|status| status.incomplete) {
-        let why = status.evaluation_error.unwrap_or_default();
-        signs.push(format!("the API server cannot list its user's rights in full ({why})"));
-    }
+    let incomplete =
+        status.filter(|status| status.incomplete).map(|status| status.evaluation_error.unwrap_or_default());
     // Nobody has this name; whoever allows it a deletion allows it to everybody.
     let asked = SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
@@ -342,10 +352,7 @@ async fn outside(client: &Client) -> kube::Result<Vec<String>> {
     };
     let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
     let status = reviews.create(&PostParams::default(), &asked).await?.status;
-    if status.is_some_and(|status| status.allowed) {
-        signs.push("a user whom nobody knows may delete deployments in kube-system".to_owned());
-    }
-    Ok(signs)
+    Ok(Outside { incomplete, allows_nobody: status.is_some_and(|status| status.allowed) })
 }
 
 /// What cannot be read of them, [`LockLine`] says.

@@ -1,115 +1,106 @@
-//! Which bindings are Kubernetes' and Tagout's own, by the exact binding, role and subject: anything that merely looks
-//! like one is somebody's.
+//! What Kubernetes, kubeadm and Tagout's chart bind by themselves. Anything that merely looks like it is somebody's, and
+//! so is a role among them that somebody widened.
 
-use super::rbac::{Binding, Holder};
+use super::rbac::{Binding, Grant, Holder};
+use super::rights::hits;
 
-/// Kubernetes' controllers: the binding and the role are called `system:controller:NAME`, the account NAME.
-const CONTROLLERS: [&str; 41] = [
-    "attachdetach-controller",
-    "bootstrap-signer",
-    "certificate-controller",
-    "cloud-provider",
-    "clusterrole-aggregation-controller",
-    "cronjob-controller",
-    "daemon-set-controller",
-    "deployment-controller",
-    "device-taint-eviction-controller",
-    "disruption-controller",
-    "endpoint-controller",
-    "endpointslice-controller",
-    "endpointslicemirroring-controller",
-    "ephemeral-volume-controller",
-    "expand-controller",
-    "generic-garbage-collector",
-    "horizontal-pod-autoscaler",
-    "job-controller",
-    "legacy-service-account-token-cleaner",
-    "namespace-controller",
-    "node-controller",
-    "persistent-volume-binder",
-    "pod-garbage-collector",
-    "podcertificaterequestcleaner",
-    "pv-protection-controller",
-    "pvc-protection-controller",
-    "replicaset-controller",
-    "replication-controller",
-    "resource-claim-controller",
-    "resourcequota-controller",
-    "root-ca-cert-publisher",
-    "route-controller",
-    "selinux-warning-controller",
-    "service-account-controller",
-    "service-cidrs-controller",
-    "service-controller",
-    "statefulset-controller",
-    "token-cleaner",
-    "ttl-after-finished-controller",
-    "ttl-controller",
-    "validatingadmissionpolicy-status-controller",
+/// Of Kubernetes' controllers, those whose role gives rights that matter, and which. The binding and the role are called
+/// `system:controller:NAME`, the account in kube-system NAME.
+const CONTROLLERS: [(&str, &[&str]); 19] = [
+    ("attachdetach-controller", &["nodes"]),
+    ("certificate-controller", &["certificates"]),
+    ("clusterrole-aggregation-controller", &["grant", "roles"]),
+    ("cronjob-controller", &["controllers"]),
+    ("daemon-set-controller", &["controllers"]),
+    ("deployment-controller", &["controllers"]),
+    ("expand-controller", &["controllers"]),
+    ("generic-garbage-collector", EVERY_KIND),
+    ("job-controller", &["controllers"]),
+    ("legacy-service-account-token-cleaner", &["controllers"]),
+    ("namespace-controller", EVERY_KIND),
+    ("node-controller", &["nodes"]),
+    ("persistent-volume-binder", &["controllers"]),
+    ("replicaset-controller", &["controllers"]),
+    ("replication-controller", &["controllers"]),
+    ("resourcequota-controller", &["controllers"]),
+    ("route-controller", &["nodes"]),
+    ("statefulset-controller", &["controllers"]),
+    ("ttl-controller", &["nodes"]),
 ];
 
-/// Its other bindings, and those of kubeadm, that give more than reading: binding, role and subject.
-const OTHERS: [(&str, &str, &str); 12] = [
-    ("cluster-admin", "cluster-admin", "Group/system:masters"),
-    ("system:kube-controller-manager", "system:kube-controller-manager", "User/system:kube-controller-manager"),
-    ("system:kube-scheduler", "system:kube-scheduler", "User/system:kube-scheduler"),
-    ("system:volume-scheduler", "system:volume-scheduler", "User/system:kube-scheduler"),
-    ("system:node-proxier", "system:node-proxier", "User/system:kube-proxy"),
-    ("kubeadm:node-proxier", "system:node-proxier", "ServiceAccount/kube-system/kube-proxy"),
-    ("kubeadm:kubelet-bootstrap", "system:node-bootstrapper", "Group/system:bootstrappers:kubeadm:default-node-token"),
+/// They read and delete whatever there is.
+const EVERY_KIND: &[&str] = &[
+    "apiservices",
+    "approvals",
+    "certificates",
+    "controllers",
+    "definitions",
+    "nodes",
+    "policies",
+    "reach",
+    "records",
+    "roles",
+    "rules",
+    "webhooks",
+];
+
+/// And of those whose Role is in kube-system.
+const OF_KUBE_SYSTEM: [(&str, &[&str]); 2] =
+    [("bootstrap-signer", &["controllers"]), ("token-cleaner", &["controllers"])];
+
+/// What else gives rights that matter in the whole cluster: binding, ClusterRole, subject and rights.
+const OTHERS: [(&str, &str, &str, &[&str]); 2] = [
+    (
+        "system:kube-controller-manager",
+        "system:kube-controller-manager",
+        "User/system:kube-controller-manager",
+        &["controllers"],
+    ),
     (
         "kubeadm:node-autoapprove-bootstrap",
         "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
         "Group/system:bootstrappers:kubeadm:default-node-token",
+        &["join"],
     ),
-    (
-        "kubeadm:node-autoapprove-certificate-rotation",
-        "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
-        "Group/system:nodes",
-    ),
-    (
-        "system::leader-locking-kube-controller-manager",
-        "system::leader-locking-kube-controller-manager",
-        "User/system:kube-controller-manager",
-    ),
-    ("system::leader-locking-kube-scheduler", "system::leader-locking-kube-scheduler", "User/system:kube-scheduler"),
-    ("coredns", "system:coredns", "ServiceAccount/kube-system/coredns"),
 ];
 
-/// Whether Kubernetes or Tagout's chart made it so. `approvers` are the groups and people of teams, as findings name them.
-pub fn is_stock(binding: &Binding, holder: &Holder, home: &str, approvers: &[String]) -> bool {
+/// Whether Kubernetes or Tagout's chart made it so, and its role gives no more than theirs does. `approvers` are the
+/// groups and people of teams, as findings name them.
+pub fn is_stock(grant: &Grant, holder: &Holder, home: &str, approvers: &[String]) -> bool {
+    known(grant.binding, holder, home, approvers)
+        .is_some_and(|rights| hits(grant, home).iter().all(|hit| rights.contains(&hit.right.code)))
+}
+
+/// The rights that matter which such a binding gives by itself.
+fn known(binding: &Binding, holder: &Holder, home: &str, approvers: &[String]) -> Option<&'static [&'static str]> {
     let (name, role, subject) = (binding.name(), binding.role.as_str(), holder.object());
+    let kind = if binding.namespace().is_some() { "Role" } else { "ClusterRole" };
+    if binding.role_kind != kind {
+        return None;
+    }
     if let Some(controller) = name.strip_prefix("system:controller:") {
-        let volume_attributes = controller == "volumeattributesclass-protection-controller";
-        return role == name
-            && (CONTROLLERS.contains(&controller) || volume_attributes)
-            && subject == format!("ServiceAccount/kube-system/{controller}");
+        let all: &[(&str, &[&str])] = match binding.namespace() {
+            None => &CONTROLLERS,
+            Some("kube-system") => &OF_KUBE_SYSTEM,
+            Some(_) => return None,
+        };
+        let exact = role == name && subject == format!("ServiceAccount/kube-system/{controller}");
+        return all.iter().find(|(own, _)| exact && *own == controller).map(|(_, rights)| *rights);
     }
     let own = |account: &str| subject == format!("ServiceAccount/{home}/{account}");
     match (name, role, binding.namespace()) {
-        ("tagout", "tagout", None) | ("tagout-view", "view", None) => own("tagout"),
-        ("tagout", "tagout", Some(namespace)) => namespace == home && own("tagout"),
-        ("tagout-crds", "tagout-crds", None) => own("tagout-crds"),
-        ("tagout-approver", "tagout-approver", None) => approvers.contains(&subject),
-        _ => OTHERS.contains(&(name, role, subject.as_str())),
+        ("tagout", "tagout", None) if own("tagout") => {
+            Some(&["approvals", "controllers", "policies", "records", "webhooks"])
+        }
+        ("tagout", "tagout", Some(namespace)) if namespace == home && own("tagout") => Some(&["controllers"]),
+        ("tagout-crds", "tagout-crds", None) if own("tagout-crds") => Some(&["definitions"]),
+        ("tagout-approver", "tagout-approver", None) if approvers.contains(&subject) => Some(&["approvals", "rules"]),
+        (_, _, None) => {
+            let other = OTHERS.iter().find(|other| (other.0, other.1, other.2) == (name, role, subject.as_str()));
+            other.map(|other| other.3)
+        }
+        _ => None,
     }
-}
-
-/// Of whose provider or installer a binding is, where that is marked on it: what is marked so can be made by anybody who
-/// may bind, so it is said more quietly and never left out.
-pub fn provider(binding: &Binding) -> Option<&'static str> {
-    const MARKS: [&str; 3] =
-        ["kubernetes.io/bootstrapping", "addonmanager.kubernetes.io/mode", "eks.amazonaws.com/component"];
-    let name = binding.name();
-    if (name, binding.role.as_str()) == ("kubeadm:cluster-admins", "cluster-admin")
-        && binding.subjects.iter().all(|subject| subject.kind == "Group" && subject.name == "kubeadm:cluster-admins")
-    {
-        return Some("kubeadm:cluster-admins");
-    }
-    let labels = binding.metadata.labels.iter().flatten();
-    let marked = labels.into_iter().any(|(key, _)| MARKS.contains(&key.as_str()));
-    let prefixes = [("eks:", "eks:*"), ("system:gke-", "system:gke-*"), ("gce:", "gce:*"), ("aks-", "aks-*")];
-    prefixes.into_iter().find(|(prefix, _)| marked && name.starts_with(prefix)).map(|(_, provider)| provider)
 }
 
 /// Where a binding comes from, when something else would put it back.
@@ -134,56 +125,88 @@ pub fn source(binding: &Binding) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::rbac::v1::Subject;
     use rstest::rstest;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
+    use super::super::rbac::Role;
     use super::*;
 
-    fn binding(name: &str, role: &str, namespace: Option<&str>) -> Binding {
-        let metadata = json!({"name": name, "namespace": namespace});
-        Binding {
-            metadata: serde_json::from_value(metadata).expect("metadata"),
-            role_kind: "ClusterRole".into(),
+    fn account(namespace: &str, name: &str) -> Holder {
+        Holder::ServiceAccount { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Whether a binding of this name is left out, whose role gives this.
+    fn is_left_out(
+        name: &str,
+        (kind, role): (&str, &str),
+        namespace: Option<&str>,
+        holder: &Holder,
+        rule: &Value,
+    ) -> bool {
+        let binding = Binding {
+            metadata: serde_json::from_value(json!({"name": name, "namespace": namespace})).expect("metadata"),
+            role_kind: kind.into(),
             role: role.into(),
             ..Binding::default()
-        }
+        };
+        let rules = vec![serde_json::from_value(rule.clone()).expect("a rule")];
+        let role = Role { rules, ..Role::default() };
+        is_stock(&Grant { binding: &binding, role: &role }, holder, "home", &["Group/sre".to_owned()])
+    }
+
+    fn pods() -> Value {
+        json!({"verbs": ["create"], "apiGroups": [""], "resources": ["pods"]})
+    }
+
+    const JOB: &str = "system:controller:job-controller";
+
+    #[rstest]
+    #[case::a_controller(JOB, ("ClusterRole", JOB), None, account("kube-system", "job-controller"), true)]
+    #[case::another_role(JOB, ("ClusterRole", "cluster-admin"), None, account("kube-system", "job-controller"), false)]
+    #[case::another_account(JOB, ("ClusterRole", JOB), None, account("kube-system", "agent"), false)]
+    #[case::another_namespaces(JOB, ("ClusterRole", JOB), None, account("ci", "job-controller"), false)]
+    #[case::in_a_namespace(JOB, ("ClusterRole", JOB), Some("kube-system"), account("kube-system", "job-controller"), false)]
+    #[case::by_a_role_there(JOB, ("Role", JOB), Some("kube-system"), account("kube-system", "job-controller"), false)]
+    #[case::a_signer("system:controller:bootstrap-signer", ("Role", "system:controller:bootstrap-signer"), Some("kube-system"),
+        account("kube-system", "bootstrap-signer"), true)]
+    #[case::a_signer_elsewhere("system:controller:bootstrap-signer", ("Role", "system:controller:bootstrap-signer"), Some("home"),
+        account("kube-system", "bootstrap-signer"), false)]
+    #[case::invented("system:controller:agent", ("ClusterRole", "system:controller:agent"), None, account("kube-system", "agent"), false)]
+    #[case::tagout("tagout", ("ClusterRole", "tagout"), None, account("home", "tagout"), true)]
+    #[case::tagout_at_home("tagout", ("Role", "tagout"), Some("home"), account("home", "tagout"), true)]
+    #[case::by_another_kind("tagout", ("ClusterRole", "tagout"), Some("home"), account("home", "tagout"), false)]
+    #[case::elsewhere("tagout", ("ClusterRole", "tagout"), None, account("x", "tagout"), false)]
+    fn only_exactly_what_the_installers_bind_is_left_out(
+        #[case] name: &str,
+        #[case] role: (&str, &str),
+        #[case] namespace: Option<&str>,
+        #[case] holder: Holder,
+        #[case] left_out: bool,
+    ) {
+        assert_eq!(is_left_out(name, role, namespace, &holder, &pods()), left_out);
     }
 
     #[rstest]
-    #[case::kubernetes("cluster-admin", "cluster-admin", Holder::Group("system:masters".into()), true)]
-    #[case::another_subject("cluster-admin", "cluster-admin", Holder::Group("developers".into()), false)]
-    #[case::another_binding("cluster-admin-2", "cluster-admin", Holder::Group("system:masters".into()), false)]
-    #[case::a_controller("system:controller:job-controller", "system:controller:job-controller",
-        Holder::ServiceAccount { namespace: "kube-system".into(), name: "job-controller".into() }, true)]
-    #[case::with_more("system:controller:job-controller", "cluster-admin",
-        Holder::ServiceAccount { namespace: "kube-system".into(), name: "job-controller".into() }, false)]
-    #[case::invented("system:controller:agent", "system:controller:agent",
-        Holder::ServiceAccount { namespace: "kube-system".into(), name: "agent".into() }, false)]
-    #[case::tagout("tagout", "tagout", Holder::ServiceAccount { namespace: "home".into(), name: "tagout".into() }, true)]
-    #[case::elsewhere("tagout", "tagout", Holder::ServiceAccount { namespace: "x".into(), name: "tagout".into() }, false)]
-    #[case::an_approver("tagout-approver", "tagout-approver", Holder::Group("sre".into()), true)]
-    #[case::no_approver("tagout-approver", "tagout-approver", Holder::Group("ci".into()), false)]
-    fn only_the_exact_three_are_left_out(
-        #[case] name: &str,
-        #[case] role: &str,
-        #[case] holder: Holder,
-        #[case] stock: bool,
-    ) {
-        assert_eq!(is_stock(&binding(name, role, None), &holder, "home", &["Group/sre".to_owned()]), stock);
+    #[case::an_approver("sre", json!({"verbs": ["create"], "apiGroups": ["tagout.dev"], "resources": ["approvals"]}), true)]
+    #[case::no_approver("ci", json!({"verbs": ["create"], "apiGroups": ["tagout.dev"], "resources": ["approvals"]}), false)]
+    #[case::an_approver_with_more("sre", pods(), false)]
+    fn an_approver_is_one_with_an_approvers_rights(#[case] group: &str, #[case] rule: Value, #[case] left_out: bool) {
+        let (role, holder) = (("ClusterRole", "tagout-approver"), Holder::Group(group.into()));
+        assert_eq!(is_left_out("tagout-approver", role, None, &holder, &rule), left_out);
     }
 
-    #[test]
-    fn a_provider_is_told_by_name_and_mark_together() {
-        let mut one = binding("eks:node-manager", "eks:node-manager", None);
-        assert_eq!(provider(&one), None);
-        one.metadata.labels = Some([("eks.amazonaws.com/component".to_owned(), "x".to_owned())].into());
-        assert_eq!(provider(&one), Some("eks:*"));
-        let mut kubeadm = binding("kubeadm:cluster-admins", "cluster-admin", None);
-        let group = |name: &str| Subject { kind: "Group".into(), name: name.into(), ..Subject::default() };
-        kubeadm.subjects = vec![group("kubeadm:cluster-admins")];
-        assert_eq!(provider(&kubeadm), Some("kubeadm:cluster-admins"));
-        kubeadm.subjects.push(group("agents"));
-        assert_eq!(provider(&kubeadm), None);
+    #[rstest]
+    #[case(json!({"verbs": ["impersonate"], "apiGroups": [""], "resources": ["users"]}))]
+    #[case(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}))]
+    #[case(json!({"verbs": ["patch"], "apiGroups": ["admissionregistration.k8s.io"], "resources": ["validatingwebhookconfigurations"]}))]
+    fn a_stock_role_that_somebody_widened_is_judged_like_any_other(#[case] rule: Value) {
+        let (job, tagout) = (account("kube-system", "job-controller"), account("home", "tagout"));
+        assert!(!is_left_out(JOB, ("ClusterRole", JOB), None, &job, &rule));
+        let bootstrap = "kubeadm:node-autoapprove-bootstrap";
+        let role = ("ClusterRole", "system:certificates.k8s.io:certificatesigningrequests:nodeclient");
+        let nodes = Holder::Group("system:bootstrappers:kubeadm:default-node-token".into());
+        assert!(!is_left_out(bootstrap, role, None, &nodes, &rule));
+        assert!(!is_left_out("tagout", ("Role", "tagout"), Some("kube-system"), &tagout, &rule));
+        assert!(!is_left_out("tagout-view", ("ClusterRole", "view"), None, &tagout, &rule));
     }
 }
