@@ -135,6 +135,7 @@ async fn report(options: &Options, config: &Config, at: &Cluster) -> anyhow::Res
     found.extend(own::check(&snapshot, stage));
 
     let mut unread = snapshot.unread.clone();
+    unread.extend(own::unread(&snapshot));
     unread.sort();
     unread.dedup();
     let (mut findings, ignored) = config.part(found, unread.is_empty(), snapshot.now());

@@ -1,20 +1,19 @@
 //! Whether Tagout itself is as it should be.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhookConfiguration,
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingWebhook, ValidatingWebhookConfiguration,
 };
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::finding::{
-    CONFIGURATION_CHANGED, Finding, Fix, LOCK_OPEN, NO_EPOCH, NOT_ENFORCED, RULE_NOT_READY, STATIC_MANIFEST,
-    STRAY_CONFIGURATION, Severity, Stage, UNLOCKED,
+    CONFIGURATION_CHANGED, Check, Finding, Fix, LOCK_OPEN, NO_EPOCH, NOT_ENFORCED, RULE_NOT_READY, STATIC_MANIFEST,
+    STRAY_CONFIGURATION, Severity, Stage, UNLOCKED, Unread,
 };
 use super::snapshot::Snapshot;
 use crate::api::{Mode, Proof, ProtectionRule};
 use crate::cli::cluster::condition;
-use crate::cli::status::LockLine;
+use crate::cli::status::{LockLine, unlocked_by};
 use crate::entries::{self, COMPILER, Leave, Place, SHARED, compile, configuration_name, locks, rule_name};
 
 pub fn check(snapshot: &Snapshot, stage: Stage) -> Vec<Finding> {
@@ -64,8 +63,8 @@ fn lock(snapshot: &Snapshot) -> Vec<Finding> {
                     Finding::new(&UNLOCKED, Severity::Warning, format!("User/{user}"), says).fix(fix)
                 })
                 .collect();
-            let altered =
-                snapshot.policies.iter().filter(|(policy, binding)| !is_ours(policy, binding, &snapshot.home));
+            let told: Vec<Leave> = snapshot.pods.iter().flatten().filter_map(told).collect();
+            let altered = snapshot.policies.iter().filter(|found| !is_ours(found, &snapshot.home, &told));
             findings.extend(altered.map(|(policy, _)| {
                 let says = format!("the policy {} or its binding is not as Tagout writes it", policy.name_any());
                 Finding::new(&LOCK_OPEN, Severity::Danger, object, says).fix(fix.clone())
@@ -75,32 +74,61 @@ fn lock(snapshot: &Snapshot) -> Vec<Finding> {
     }
 }
 
-/// Whether a policy is as Tagout writes it, but for what differs from cluster to cluster: for whom it is open, and who
-/// writes which certificates.
-fn is_ours(policy: &ValidatingAdmissionPolicy, binding: &ValidatingAdmissionPolicyBinding, home: &str) -> bool {
+/// Whether a policy is as Tagout writes it, for whomever it is open. Which Secrets it keeps and who writes them, Tagout's
+/// pods were `told`; where there are none, what the policy says of that is taken as it is.
+fn is_ours((policy, binding): &Found, home: &str, told: &[Leave]) -> bool {
     let place = Place { namespace: home.to_owned(), ..Place::default() };
-    let Some(found) = &policy.spec else { return false };
-    let condition =
-        found.match_conditions.iter().flatten().next().map(|one| one.expression.as_str()).unwrap_or_default();
-    let leave = Leave { secrets: secrets(condition), ..Leave::default() };
-    let Some(lock) = locks(&place, &leave).into_iter().find(|lock| lock.policy.name_any() == policy.name_any()) else {
-        return false;
+    let said = [Leave { secret_writers: writers(policy), secrets: secrets(policy), ..Leave::default() }];
+    let leaves = if told.is_empty() { &said } else { told };
+    let Some(unlocked) = unlocked_by(policy) else { return false };
+    leaves.iter().any(|leave| {
+        let leave = Leave { unlocked: unlocked.clone(), ..leave.clone() };
+        locks(&place, &leave).into_iter().any(|lock| {
+            lock.policy.name_any() == policy.name_any()
+                && lock.policy.spec == policy.spec
+                && lock.binding.spec == binding.spec
+        })
+    })
+}
+
+/// What a pod of Tagout's was told on its command line of what its policies leave to whom.
+fn told(pod: &Pod) -> Option<Leave> {
+    let container = pod.spec.as_ref()?.containers.iter().find(|container| container.name == "tagout")?;
+    let args = container.args.as_deref().filter(|args| args.first().is_some_and(|first| first == "serve"))?;
+    let values = |flag: &str| {
+        let value = |(at, arg): (usize, &String)| match arg.strip_prefix(flag)? {
+            "" => args.get(at + 1).cloned(),
+            value => value.strip_prefix('=').map(str::to_owned),
+        };
+        args.iter().enumerate().filter_map(value).collect::<Vec<String>>()
     };
-    let mut wanted = lock.policy.spec.clone().unwrap_or_default();
-    let mut found = found.clone();
-    for spec in [&mut wanted, &mut found] {
-        let variables = spec.variables.iter_mut().flatten();
-        variables.filter(|one| ["unlocked", "writesSecrets"].contains(&one.name.as_str())).for_each(|one| {
-            one.expression.clear();
-        });
-    }
-    wanted == found && lock.binding.spec == binding.spec
+    let certificates = values("--certificates-secret").pop().unwrap_or_else(|| CERTIFICATES.to_owned());
+    Some(Leave {
+        unlocked: Vec::new(),
+        secret_writers: values("--secret-writer"),
+        secrets: [vec![certificates], values("--keep-secret")].concat(),
+    })
+}
+
+/// The Secret with certificates, unless Tagout is told another.
+const CERTIFICATES: &str = "tagout-certificates";
+
+/// Who writes the certificates' Secrets, as a policy says.
+fn writers(policy: &ValidatingAdmissionPolicy) -> Vec<String> {
+    let mut variables = policy.spec.iter().flat_map(|spec| spec.variables.iter().flatten());
+    let writes = variables.find(|variable| variable.name == "writesSecrets");
+    writes.map(|variable| list_after("request.userInfo.username in ", &variable.expression)).unwrap_or_default()
 }
 
 /// The Secrets that a policy names beside Tagout's own.
-fn secrets(condition: &str) -> Vec<String> {
-    let named = condition.split_once("(it.metadata.name in ").and_then(|(_, rest)| rest.split_once(" || "));
-    named.and_then(|(list, _)| serde_json::from_str(list).ok()).unwrap_or_default()
+fn secrets(policy: &ValidatingAdmissionPolicy) -> Vec<String> {
+    let mut conditions = policy.spec.iter().flat_map(|spec| spec.match_conditions.iter().flatten());
+    conditions.next().map(|condition| list_after("(it.metadata.name in ", &condition.expression)).unwrap_or_default()
+}
+
+fn list_after(words: &str, expression: &str) -> Vec<String> {
+    let rest = expression.split_once(words).map(|(_, rest)| rest).unwrap_or_default();
+    serde_json::Deserializer::from_str(rest).into_iter().next().and_then(Result::ok).unwrap_or_default()
 }
 
 /// What the API server follows, by what Tagout says of each rule.
@@ -135,67 +163,34 @@ fn statuses(snapshot: &Snapshot) -> Vec<Finding> {
 /// Whether the API server's entries are those that the rules compile to.
 fn configurations(snapshot: &Snapshot) -> Vec<Finding> {
     let Some(all) = &snapshot.validating else { return Vec::new() };
-    let mut findings = Vec::new();
-    let mut changed = |name: &str, says: &str| {
+    let written = &snapshot.setting.protection.written;
+    let changed = |name: &str, (severity, says): Fault| {
         let fix = Fix::words(
             "Tagout puts it back within seconds while it runs; see in the audit log who changed it, and what passed \
              meanwhile. If it stays, see Tagout's log.",
         )
         .kubectl("get", "validatingwebhookconfiguration", &["-o", "yaml"], name);
         let object = format!("ValidatingWebhookConfiguration/{name}");
-        findings.push(Finding::new(&CONFIGURATION_CHANGED, Severity::Danger, object, says).fix(fix));
+        Finding::new(&CONFIGURATION_CHANGED, severity, object, says).fix(fix)
     };
     let Some(shared) = all.iter().find(|one| one.name_any() == SHARED) else {
-        changed(SHARED, "is gone, and with it every entry");
-        return findings;
+        return vec![changed(SHARED, danger("is gone, and with it every entry"))];
     };
+    let mut findings: Vec<_> =
+        shared_fault(shared, &foreign(all)).map(|fault| changed(SHARED, fault)).into_iter().collect();
     let service = place(shared);
-    let mine = |found: &ValidatingWebhookConfiguration| {
-        let (own, first) = (place(found), &service);
-        own.as_ref().map(|own| (&own.namespace, &own.service, own.port))
-            == first.as_ref().map(|own| (&own.namespace, &own.service, own.port))
-    };
-    // Another version of Tagout may have written all of it, but not one among many.
-    let compilers: BTreeSet<u32> = all.iter().filter_map(entries::origin).map(|origin| origin.compiler).collect();
-    let same_version = compilers.iter().all(|compiler| *compiler == COMPILER);
-    if compilers.len() > 1 {
-        changed(SHARED, "owns entries that different versions of Tagout wrote; that is right during an upgrade only");
-    }
-    if same_version && service.as_ref().is_none_or(|place| shared.webhooks.as_ref() != Some(&entries::shared(place))) {
-        changed(SHARED, "is not as Tagout writes it");
-    }
-    for rule in &snapshot.setting.protection.written {
+    for rule in written {
         let name = configuration_name(&rule.name_any());
-        let Some(found) = all.iter().find(|one| one.name_any() == name) else {
-            changed(&name, "is not there: the API server asks nobody about this rule");
-            continue;
+        let fault = match all.iter().find(|one| one.name_any() == name) {
+            None => Some(danger("is not there: the API server asks nobody about this rule")),
+            Some(found) => fault(found, rule, service.as_ref()),
         };
-        let Some(origin) = entries::origin(found) else {
-            changed(&name, "does not say from which rule it was made");
-            continue;
-        };
-        let generation = rule.metadata.generation.unwrap_or_default();
-        match origin.spec {
-            Err(why) => changed(&name, &why),
-            Ok(spec) if origin.generation == generation && spec != rule.spec => {
-                changed(&name, "says another rule than the one that is written");
-            }
-            Ok(spec) if origin.compiler == COMPILER => {
-                let written = ProtectionRule { spec, ..rule.clone() };
-                let wanted = place(found).map(|place| compile(&written, &origin.owners, &place).webhooks);
-                if wanted.as_ref() != Some(&found.webhooks) {
-                    changed(&name, "is not what its rule compiles to");
-                } else if !mine(found) {
-                    changed(&name, "calls another service than Tagout's");
-                }
-            }
-            Ok(_) => {}
-        }
+        findings.extend(fault.map(|fault| changed(&name, fault)));
     }
     let known = &snapshot.setting.rules().rules;
-    let written = |rule: &str| snapshot.setting.protection.written.iter().any(|one| one.name_any() == rule);
     for name in all.iter().map(ResourceExt::name_any) {
-        let Some(rule) = rule_name(&name).filter(|rule| !written(rule)) else { continue };
+        let is_written = |rule: &&str| written.iter().any(|one| one.name_any() == **rule);
+        let Some(rule) = rule_name(&name).filter(|rule| !is_written(rule)) else { continue };
         let says = if known.contains_key(rule) {
             "keeps a rule in force that cannot be read or was lost"
         } else {
@@ -211,6 +206,96 @@ fn configurations(snapshot: &Snapshot) -> Vec<Finding> {
         findings.push(Finding::new(&STRAY_CONFIGURATION, Severity::Warning, object, says).fix(fix));
     }
     findings
+}
+
+/// What is wrong with a configuration.
+type Fault = (Severity, String);
+
+fn danger(says: impl Into<String>) -> Fault {
+    (Severity::Danger, says.into())
+}
+
+/// The configurations that say another version of Tagout wrote them than this one knows, and which.
+fn foreign(all: &[ValidatingWebhookConfiguration]) -> Vec<(String, u32)> {
+    let compiler = |one: &ValidatingWebhookConfiguration| Some((one.name_any(), entries::origin(one)?.compiler));
+    all.iter().filter_map(compiler).filter(|(_, compiler)| *compiler != COMPILER).collect()
+}
+
+/// Of which configurations this command cannot tell whether they are what their rules compile to.
+pub fn unread(snapshot: &Snapshot) -> Vec<Unread> {
+    let of = |(name, compiler): (String, u32)| Unread {
+        check: Check::Tagout,
+        what: format!("validatingwebhookconfiguration {name}"),
+        reason: format!(
+            "it says that version {compiler} of Tagout's entries wrote it, and this command knows {COMPILER}"
+        ),
+    };
+    foreign(snapshot.validating.as_deref().unwrap_or_default()).into_iter().map(of).collect()
+}
+
+fn shared_fault(shared: &ValidatingWebhookConfiguration, foreign: &[(String, u32)]) -> Option<Fault> {
+    let wanted = place(shared).map(|place| entries::shared(&place)).unwrap_or_default();
+    let found = shared.webhooks.as_deref().unwrap_or_default();
+    // It does not say itself who wrote it.
+    let is_ours = if foreign.is_empty() { found == wanted } else { differs(&wanted, found).is_none() };
+    (!is_ours).then(|| danger("is not as Tagout writes it"))
+}
+
+/// What is wrong with the configuration of a rule, if Tagout is found at this service.
+fn fault(found: &ValidatingWebhookConfiguration, rule: &ProtectionRule, service: Option<&Place>) -> Option<Fault> {
+    let Some(origin) = entries::origin(found) else {
+        return Some(danger("does not say from which rule it was made"));
+    };
+    let spec = match origin.spec {
+        Err(why) => return Some(danger(why)),
+        Ok(spec) => spec,
+    };
+    if origin.generation == rule.metadata.generation.unwrap_or_default() && spec != rule.spec {
+        return Some(danger("says another rule than the one that is written"));
+    }
+    let Some(own) = place(found) else { return Some(danger("calls no service")) };
+    let written = ProtectionRule { spec, ..rule.clone() };
+    let wanted = compile(&written, &origin.owners, &own).webhooks.unwrap_or_default();
+    let has = found.webhooks.as_deref().unwrap_or_default();
+    let at = |place: &Place| (place.namespace.clone(), place.service.clone(), place.port);
+    if service.map(at) != Some(at(&own)) {
+        Some(danger("calls another service than Tagout's"))
+    } else if origin.compiler == COMPILER {
+        (wanted != has).then(|| danger("is not what its rule compiles to"))
+    } else if let Some(how) = differs(&wanted, has) {
+        Some(danger(how))
+    } else if origin.compiler > COMPILER {
+        Some(danger(
+            "says that a newer Tagout wrote it, so nobody can tell here whether it is what its rule compiles to; look \
+             again with the plugin of the version that is installed",
+        ))
+    } else {
+        let says = "says that an older Tagout wrote it; upgrade that, or look again with its plugin";
+        Some((Severity::Warning, says.to_owned()))
+    }
+}
+
+/// What no version of Tagout writes otherwise: whether entries refuse, what they select, and whom they call.
+fn differs(wanted: &[ValidatingWebhook], found: &[ValidatingWebhook]) -> Option<String> {
+    let called = |one: &ValidatingWebhook| {
+        let service = one.client_config.service.as_ref();
+        service.map(|service| (service.namespace.clone(), service.name.clone(), service.port))
+    };
+    let service = wanted.first().and_then(called);
+    found.iter().find_map(|one| {
+        let name = &one.name;
+        if called(one) != service {
+            return Some(format!("has an entry {name:?} that calls another service than Tagout's"));
+        }
+        let own = wanted.iter().find(|own| own.name == *name)?;
+        if one.failure_policy != own.failure_policy {
+            Some(format!("lets its entry {name:?} fail otherwise than its rule says"))
+        } else if one.namespace_selector != own.namespace_selector || one.object_selector != own.object_selector {
+            Some(format!("selects otherwise than its rule says, in its entry {name:?}"))
+        } else {
+            None
+        }
+    })
 }
 
 /// Where a configuration has the API server look for Tagout.
@@ -230,51 +315,5 @@ fn place(configuration: &ValidatingWebhookConfiguration) -> Option<Place> {
 pub type Found = (ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding);
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::api::admissionregistration::v1::MatchResources;
-    use rstest::rstest;
-
-    use super::*;
-
-    fn lock(name: &str) -> Found {
-        let place = Place { namespace: "home".to_owned(), ..Place::default() };
-        let leave = Leave {
-            unlocked: vec!["ci".to_owned()],
-            secret_writers: vec!["system:serviceaccount:cert-manager:cert-manager".to_owned()],
-            secrets: vec!["tagout-certificates".to_owned(), "mine".to_owned()],
-        };
-        let found = locks(&place, &leave).into_iter().find(|lock| lock.policy.name_any() == name);
-        found.map(|lock| (lock.policy, lock.binding)).expect("it is one of them")
-    }
-
-    #[rstest]
-    #[case("tagout")]
-    #[case("tagout-home")]
-    fn a_policy_as_tagout_writes_it_is_known_whatever_a_cluster_puts_into_it(#[case] name: &str) {
-        let (policy, binding) = lock(name);
-        assert!(is_ours(&policy, &binding, "home"));
-        assert!(!is_ours(&policy, &binding, "elsewhere"));
-    }
-
-    type Change = fn(&mut Found);
-
-    #[rstest]
-    #[case::refuses_nothing(|found: &mut Found| found.0.spec.as_mut().expect("it is there").validations.as_mut().expect("it is there")[0].expression = "true".into())]
-    #[case::fails_open(|found: &mut Found| found.0.spec.as_mut().expect("it is there").failure_policy = Some("Ignore".into()))]
-    #[case::looks_at_nothing(|found: &mut Found| found.0.spec.as_mut().expect("it is there").match_conditions.as_mut().expect("it is there")[0].expression = "false".into())]
-    #[case::looks_at_less(|found: &mut Found| drop(found.0.spec.as_mut().expect("it is there").match_constraints.as_mut().expect("it is there").resource_rules.as_mut().expect("it is there").pop()))]
-    #[case::lets_somebody(|found: &mut Found| found.0.spec.as_mut().expect("it is there").variables.as_mut().expect("it is there")[1].expression += " || true")]
-    #[case::only_warns(|found: &mut Found| found.1.spec.as_mut().expect("it is there").validation_actions = Some(vec!["Deny".into(), "Warn".into()]))]
-    #[case::is_bound_to_little(|found: &mut Found| found.1.spec.as_mut().expect("it is there").match_resources = Some(MatchResources::default()))]
-    #[case::says_it_is_newer(|found: &mut Found| {
-        found.0.metadata.annotations.as_mut().expect("it is there").insert("tagout.dev/compiler".into(), "99".into());
-        found.0.spec.as_mut().expect("it is there").failure_policy = Some("Ignore".into());
-    })]
-    fn one_that_somebody_weakened_is_not(#[case] change: Change) {
-        for name in ["tagout", "tagout-home"] {
-            let mut found = lock(name);
-            change(&mut found);
-            assert!(!is_ours(&found.0, &found.1, "home"), "{name}");
-        }
-    }
-}
+#[path = "own_tests.rs"]
+mod tests;

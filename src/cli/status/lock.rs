@@ -57,7 +57,7 @@ async fn read(client: &Client) -> kube::Result<LockLine> {
         });
         match policy.filter(|_| denies) {
             Some(policy) => {
-                let Some(users) = unlocked(&policy) else {
+                let Some(users) = unlocked_by(&policy) else {
                     return Ok(LockLine::Unknown { reason: format!("the policy {name} is not as Tagout writes it") });
                 };
                 unlocked_for.extend(users.into_iter().filter(|user| !unlocked_for.contains(user)).collect::<Vec<_>>());
@@ -69,7 +69,7 @@ async fn read(client: &Client) -> kube::Result<LockLine> {
 }
 
 /// The users that stand in the policy's own words; nothing where these say something else.
-fn unlocked(policy: &ValidatingAdmissionPolicy) -> Option<Vec<String>> {
+pub fn unlocked_by(policy: &ValidatingAdmissionPolicy) -> Option<Vec<String>> {
     let mut variables = policy.spec.iter().flat_map(|spec| spec.variables.iter().flatten());
     let unlocked = variables.find(|variable| variable.name == "unlocked")?;
     serde_json::from_str(unlocked.expression.strip_prefix("request.userInfo.username in ")?).ok()
@@ -85,12 +85,12 @@ mod tests {
         for users in [vec![], vec!["ci-deployer".to_owned(), r#"odd "name" [1]"#.to_owned()]] {
             let leave = Leave { unlocked: users.clone(), ..Leave::default() };
             for lock in locks(&Place { namespace: "tagout-system".to_owned(), ..Place::default() }, &leave) {
-                assert_eq!(unlocked(&lock.policy), Some(users.clone()));
+                assert_eq!(unlocked_by(&lock.policy), Some(users.clone()));
                 let mut other = lock.policy;
                 let spec = other.spec.as_mut().expect("a spec");
                 let variables = spec.variables.iter_mut().flatten();
                 variables.for_each(|variable| variable.expression += " || true");
-                assert_eq!(unlocked(&other), None);
+                assert_eq!(unlocked_by(&other), None);
             }
         }
     }

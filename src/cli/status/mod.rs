@@ -7,7 +7,7 @@ mod rules;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-pub use self::lock::LockLine;
+pub use self::lock::{LockLine, unlocked_by};
 use self::rules::RuleLine;
 use super::approvals::{self, OpenApproval, Unlisted};
 use super::cluster::Setting;
