@@ -28,7 +28,12 @@ pub fn deployment() -> LiveObject {
 
 /// A cluster with rules for production and staging, in which alice asks.
 pub fn setting(require: &Value) -> Setting {
-    let protection = Protection { rules: rules(require), written: Vec::new(), epoch: Some("epoch-1".into()) };
+    let protection = Protection {
+        rules: rules(require),
+        written: Vec::new(),
+        unreadable_teams: std::collections::BTreeMap::new(),
+        epoch: Some("epoch-1".into()),
+    };
     Setting { kinds: Kinds::default(), protection, caller: caller("alice"), now: NOW }
 }
 

@@ -52,6 +52,8 @@ pub struct Protection {
     pub rules: Rules,
     /// As they are written; those that cannot be read are in [`Rules::rules`] only, with the reason.
     pub written: Vec<ProtectionRule>,
+    /// Teams that are there and cannot be read, with the reason. To the guard they are not there.
+    pub unreadable_teams: BTreeMap<String, String>,
     /// What approvals with proof Identity have to name, as the status of rules says.
     pub epoch: Option<String>,
 }
@@ -117,13 +119,20 @@ pub async fn protection(client: &Client) -> anyhow::Result<Protection> {
             }
         }
     }
-    rules.teams =
-        teams.into_iter().filter_map(|team| team.0.ok()).map(|team| (team.name_any(), Team::read(team.spec))).collect();
+    let mut unreadable_teams = BTreeMap::new();
+    for team in teams {
+        match team.0 {
+            Ok(team) => drop(rules.teams.insert(team.name_any(), Team::read(team.spec))),
+            Err(InvalidObject { error, metadata }) => {
+                unreadable_teams.insert(metadata.name.unwrap_or_default(), error);
+            }
+        }
+    }
     read_entries(client, &mut rules).await?;
     let status = |rule: &ProtectionRule| rule.status.as_ref()?.cluster.clone();
     rules.cluster = written.iter().find_map(status).unwrap_or_default();
     let epoch = written.iter().find_map(|rule| rule.status.as_ref()?.epoch.clone());
-    Ok(Protection { rules, written, epoch })
+    Ok(Protection { rules, written, unreadable_teams, epoch })
 }
 
 /// Puts the rules in force in the place of those that are written, where the caller may read their entries.

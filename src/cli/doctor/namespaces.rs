@@ -11,7 +11,7 @@ use crate::guard::Rule;
 pub const WORDS: [&str; 4] = ["prod", "production", "prd", "live"];
 
 /// Labels in which they say so.
-const LABELS: [&str; 9] = [
+const LABELS: [&str; 8] = [
     "env",
     "environment",
     "stage",
@@ -20,7 +20,6 @@ const LABELS: [&str; 9] = [
     "app.kubernetes.io/env",
     "app.kubernetes.io/stage",
     "app.kubernetes.io/tier",
-    "app.kubernetes.io/part-of",
 ];
 
 /// Beside such a word they say that it is not meant.
@@ -152,6 +151,7 @@ mod tests {
     #[case("env", "staging", false)]
     #[case("env", "non-prod", false)]
     #[case("team", "production", false)]
+    #[case("app.kubernetes.io/part-of", "live-chat", false)]
     fn so_does_a_label(#[case] key: &str, #[case] value: &str, #[case] looks: bool) {
         let labels = [(key.to_owned(), value.to_owned())].into();
         assert_eq!(looks_like_production("payments", &labels, &words()).is_some(), looks);

@@ -160,7 +160,12 @@ impl Snapshot {
         let everywhere = Cluster { client: client.clone(), namespace: at.namespace.clone(), namespace_given: false };
         let (approvals, unlisted) = approvals::open(&everywhere, &setting).await;
         let objects = objects(client, &setting, &mut unread).await;
-        let secrets_unseen = without_secrets(&setting.kinds, unlisted, &mut unread);
+        let secrets_unseen = remember_unlisted(&setting.kinds, unlisted, &mut unread);
+        unread.extend(setting.protection.unreadable_teams.iter().map(|(name, reason)| Unread {
+            check: Check::Teams,
+            what: format!("approverteam {name}"),
+            reason: reason.clone(),
+        }));
         if let LockLine::Unknown { reason } = &lock
             && !reason.starts_with("the policy")
         {
@@ -230,8 +235,9 @@ fn labels(namespaces: &[ObjectMeta]) -> BTreeMap<String, BTreeMap<String, String
     namespaces.iter().map(labels).collect()
 }
 
-/// Remembers of which kinds nobody can tell what is approved. Who may not list Secrets does not have to: that is said once.
-fn without_secrets(kinds: &Kinds, unlisted: Vec<Unlisted>, unread: &mut Vec<Unread>) -> bool {
+/// Remembers of which kinds nobody can tell what is approved. Who may not list Secrets does not have to: returns whether
+/// that is so, and forgets what else was said of it.
+fn remember_unlisted(kinds: &Kinds, unlisted: Vec<Unlisted>, unread: &mut Vec<Unread>) -> bool {
     let mut secrets_unseen = false;
     for one in unlisted {
         let (plural, group) = kind_parts(&one.kind);

@@ -23,6 +23,10 @@ pub fn check(snapshot: &Snapshot, stage: Stage) -> Vec<Finding> {
     }
     for (name, rules_asking) in asked {
         let object = format!("ApproverTeam/{name}");
+        if snapshot.setting.protection.unreadable_teams.contains_key(name) {
+            // Among what could not be read.
+            continue;
+        }
         let Some(team) = rules.teams.get(name) else {
             let says = format!("is asked by rule {}, and is not there", rules_asking[0].name);
             let fix =
