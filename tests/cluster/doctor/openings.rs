@@ -11,7 +11,7 @@ use super::{Said, doctor, run};
 use crate::world::{Outcome, World, deployment, eventually, rule};
 
 /// A right in the whole cluster: the short name by which doctor knows it, verb, group and resource.
-const EVERYWHERE: [(&str, &str, &str, &str); 28] = [
+const EVERYWHERE: [(&str, &str, &str, &str); 29] = [
     ("impersonate", "impersonate", "", "users"),
     ("impersonate", "impersonate", "", "groups"),
     ("impersonate", "impersonate", "", "serviceaccounts"),
@@ -40,6 +40,7 @@ const EVERYWHERE: [(&str, &str, &str, &str); 28] = [
     ("grant", "escalate", "rbac.authorization.k8s.io", "roles"),
     ("roles", "update", "rbac.authorization.k8s.io", "clusterrolebindings"),
     ("reach", "create", "", "services/proxy"),
+    ("join", "create", "certificates.k8s.io", "certificatesigningrequests/nodeclient"),
 ];
 
 fn role(name: &str, verb: &str, group: &str, resource: &str) -> Value {
@@ -105,11 +106,22 @@ pub fn of_access(world: &World) {
         binding("masters-again", None, "view", &group("system:masters")),
         binding("admins", None, "cluster-admin", &group("admins")),
         binding("it's; $(reboot)", None, "opening-0", &user("eve\u{1b}[2J")),
+        named("lists-one", "list", "", "secrets", "tagout-certificates"),
+        binding("lists-one", Some("tagout-system"), "lists-one", &user("lister")),
+        named("patches-one", "patch", "apps", "deployments", "coredns"),
+        binding("patches-one", kube, "patches-one", &user("patcher")),
+        binding("binds-in-ci", Some("ci"), "opening-24", &user("binder")),
+        marked(binding("eks:mine", None, "opening-0", &user("marked"))),
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "aws-auth", "namespace": "kube-system"},
             "data": {"mapRoles": "- rolearn: arn:aws:iam::1:role/r\n  groups: [system:masters]\n"}}),
     ]);
     apply(world, &items);
-    certificate(world);
+    certificate(world, "of-an-approver", "/O=senior-sre/CN=mallory");
+    certificate(world, "of-two-names", "/CN=mallory/CN=minter");
+    let name = "system:controller:job-controller";
+    let rule = json!({"verbs": ["impersonate"], "apiGroups": [""], "resources": ["users"]});
+    let widened = json!([{"op": "add", "path": "/rules/-", "value": rule}]).to_string();
+    world.kubectl(User::Admin, &["patch", "clusterrole", name, "--type=json", "-p", &widened]).succeeds();
 
     let said = doctor(world, &[]);
     assert_eq!(said.code, 3);
@@ -122,6 +134,14 @@ pub fn of_access(world: &World) {
     has(&said, "Group/system:authenticated", "nodes");
     has(&said, "ServiceAccount/ci/by-name", "webhooks");
     has(&said, "ServiceAccount/ci/operator", "webhooks");
+    has(&said, "User/lister", "controllers");
+    has(&said, "User/patcher", "controllers");
+    has(&said, "User/marked", "impersonate");
+    has(&said, "ServiceAccount/kube-system/job-controller", "impersonate");
+    said.finds("indirect-rights", "User/binder");
+    // The API server takes a list of one name for the reading of it.
+    let one = "/api/v1/namespaces/tagout-system/secrets?fieldSelector=metadata.name%3Dtagout-certificates";
+    world.kubectl(User::Admin, &["get", "--as=lister", "--raw", one]).succeeds();
     let path = said.finds("indirect-rights", "User/developer");
     assert!(path["says"].as_str().is_some_and(|says| says.contains("RoleBinding/ci/pods-in-ci")), "{path:#}");
     said.finds("indirect-rights", "User/stranger");
@@ -130,6 +150,7 @@ pub fn of_access(world: &World) {
     said.finds("masters-mapped", "ConfigMap/kube-system/aws-auth");
     assert_eq!(said.finds("cluster-admins", "Group/admins")["severity"], "warning");
     said.finds("certificate-for-others", "CertificateSigningRequest/of-an-approver");
+    said.finds("certificate-for-others", "CertificateSigningRequest/of-two-names");
     let hostile = said.finds("strong-rights", "User/eve\u{1b}[2J");
     assert_eq!(hostile["fix"]["commands"][0], json!(["kubectl", "edit", "clusterrolebinding", "it's; $(reboot)"]));
     let text = world.kubectl(User::Admin, &["tagout", "doctor"]);
@@ -140,24 +161,41 @@ pub fn of_access(world: &World) {
 
     let stdin = json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
     world.kubectl_with(User::Admin, &["delete", "-f", "-"], &stdin).succeeds();
-    world.kubectl(User::Admin, &["delete", "certificatesigningrequest", "of-an-approver"]).succeeds();
+    world.kubectl(User::Admin, &["delete", "certificatesigningrequest", "of-an-approver", "of-two-names"]).succeeds();
+    let rules = world.get(&["clusterrole", name])["rules"].as_array().expect("rules").len();
+    let as_before = json!([{"op": "remove", "path": format!("/rules/{}", rules - 1)}]).to_string();
+    world.kubectl(User::Admin, &["patch", "clusterrole", name, "--type=json", "-p", &as_before]).succeeds();
     let said = doctor(world, &[]);
     assert_eq!(said.ids("note"), Vec::<String>::new(), "what is closed is not found any more");
 }
 
-/// A certificate in the name of a group that may approve.
-fn certificate(world: &World) {
+/// A role about one name alone.
+fn named(name: &str, verb: &str, group: &str, resource: &str, only: &str) -> Value {
+    let mut role = role(name, verb, group, resource);
+    role["rules"][0]["resourceNames"] = json!([only]);
+    role
+}
+
+/// As a provider marks its own.
+fn marked(mut binding: Value) -> Value {
+    binding["metadata"]["labels"] =
+        json!({"eks.amazonaws.com/component": "x", "kubernetes.io/bootstrapping": "rbac-defaults"});
+    binding
+}
+
+/// A certificate for somebody else than who asked.
+fn certificate(world: &World, name: &str, subject: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout"]);
-    openssl.arg(folder.path().join("key")).args(["-subj", "/O=senior-sre/CN=mallory"]);
+    openssl.arg(folder.path().join("key")).args(["-subj", subject]);
     let request = Outcome::of(&mut openssl, "").succeeds().out;
     let manifest = json!({
-        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "of-an-approver"},
+        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
         "spec": {"request": base64(&request), "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]},
     });
     world.apply(User::Admin, &manifest).succeeds();
-    world.kubectl(User::Admin, &["certificate", "approve", "of-an-approver"]).succeeds();
+    world.kubectl(User::Admin, &["certificate", "approve", name]).succeeds();
 }
 
 fn base64(text: &str) -> String {
@@ -368,8 +406,15 @@ pub fn of_tagout_itself(world: &mut World) {
     }
     let refuses_not = json!({"status": {"conditions": []}}).to_string();
     kubectl(&["patch", "protectionrule", "nothing", "--subresource=status", "--type=merge", "-p", &refuses_not]);
+    // Behind the name of another version nothing hides.
+    let newer = "tagout.dev/compiler=99";
+    for name in ["tagout-production", "tagout-labelled-objects"] {
+        kubectl(&["annotate", "validatingwebhookconfiguration", name, newer, "--overwrite"]);
+    }
     let said = doctor(world, &[]);
-    for name in ["tagout", "tagout-production", "tagout-alone"] {
+    let unread = said.report["incomplete"].to_string();
+    assert!(unread.contains("validatingwebhookconfiguration tagout-labelled-objects"), "{unread}");
+    for name in ["tagout", "tagout-production", "tagout-labelled-objects", "tagout-alone"] {
         said.finds("configuration-changed", &format!("ValidatingWebhookConfiguration/{name}"));
     }
     said.finds("stray-configuration", "ValidatingWebhookConfiguration/tagout-stray");
