@@ -176,8 +176,9 @@ fn configurations(snapshot: &Snapshot) -> Vec<Finding> {
     let Some(shared) = all.iter().find(|one| one.name_any() == SHARED) else {
         return vec![changed(SHARED, danger("is gone, and with it every entry"))];
     };
+    let by_others = foreign(all, written).iter().any(|(name, _)| name == SHARED);
     let mut findings: Vec<_> =
-        shared_fault(shared, &foreign(all)).map(|fault| changed(SHARED, fault)).into_iter().collect();
+        shared_fault(shared, by_others).map(|fault| changed(SHARED, fault)).into_iter().collect();
     let service = place(shared);
     for rule in written {
         let name = configuration_name(&rule.name_any());
@@ -215,10 +216,19 @@ fn danger(says: impl Into<String>) -> Fault {
     (Severity::Danger, says.into())
 }
 
-/// The configurations that say another version of Tagout wrote them than this one knows, and which.
-fn foreign(all: &[ValidatingWebhookConfiguration]) -> Vec<(String, u32)> {
-    let compiler = |one: &ValidatingWebhookConfiguration| Some((one.name_any(), entries::origin(one)?.compiler));
-    all.iter().filter_map(compiler).filter(|(_, compiler)| *compiler != COMPILER).collect()
+/// The configurations of rules that say another version of Tagout wrote them than this one knows, and which. The shared
+/// one does not say it: it is among them where all of them are.
+fn foreign(all: &[ValidatingWebhookConfiguration], written: &[ProtectionRule]) -> Vec<(String, u32)> {
+    let compiler = |rule: &ProtectionRule| {
+        let name = configuration_name(&rule.name_any());
+        let found = all.iter().find(|one| one.name_any() == name)?;
+        Some((name, entries::origin(found)?.compiler))
+    };
+    let mut foreign: Vec<_> = written.iter().filter_map(compiler).filter(|(_, by)| *by != COMPILER).collect();
+    if let Some((_, by)) = foreign.first().filter(|_| foreign.len() == written.len()) {
+        foreign.push((SHARED.to_owned(), *by));
+    }
+    foreign
 }
 
 /// Of which configurations this command cannot tell whether they are what their rules compile to.
@@ -227,17 +237,19 @@ pub fn unread(snapshot: &Snapshot) -> Vec<Unread> {
         check: Check::Tagout,
         what: format!("validatingwebhookconfiguration {name}"),
         reason: format!(
-            "it says that version {compiler} of Tagout's entries wrote it, and this command knows {COMPILER}"
+            "version {compiler} of Tagout's entries is said to have written it; this command knows {COMPILER}"
         ),
     };
-    foreign(snapshot.validating.as_deref().unwrap_or_default()).into_iter().map(of).collect()
+    let all = snapshot.validating.as_deref().unwrap_or_default();
+    foreign(all, &snapshot.setting.protection.written).into_iter().map(of).collect()
 }
 
-fn shared_fault(shared: &ValidatingWebhookConfiguration, foreign: &[(String, u32)]) -> Option<Fault> {
-    let wanted = place(shared).map(|place| entries::shared(&place)).unwrap_or_default();
+fn shared_fault(shared: &ValidatingWebhookConfiguration, by_others: bool) -> Option<Fault> {
     let found = shared.webhooks.as_deref().unwrap_or_default();
-    // It does not say itself who wrote it.
-    let is_ours = if foreign.is_empty() { found == wanted } else { differs(&wanted, found).is_none() };
+    let is_ours = place(shared).is_some_and(|place| {
+        let wanted = entries::shared(&place);
+        if by_others { differs(&wanted, found).is_none() } else { found == wanted }
+    });
     (!is_ours).then(|| danger("is not as Tagout writes it"))
 }
 
@@ -275,19 +287,22 @@ fn fault(found: &ValidatingWebhookConfiguration, rule: &ProtectionRule, service:
     }
 }
 
-/// What no version of Tagout writes otherwise: whether entries refuse, what they select, and whom they call.
+/// What no version of Tagout writes otherwise: which entries there are, whether they refuse, what they select, and whom
+/// they call.
 fn differs(wanted: &[ValidatingWebhook], found: &[ValidatingWebhook]) -> Option<String> {
     let called = |one: &ValidatingWebhook| {
         let service = one.client_config.service.as_ref();
         service.map(|service| (service.namespace.clone(), service.name.clone(), service.port))
     };
     let service = wanted.first().and_then(called);
-    found.iter().find_map(|one| {
-        let name = &one.name;
-        if called(one) != service {
-            return Some(format!("has an entry {name:?} that calls another service than Tagout's"));
-        }
-        let own = wanted.iter().find(|own| own.name == *name)?;
+    if let Some(other) = found.iter().find(|one| called(one) != service) {
+        return Some(format!("has an entry {:?} that calls another service than Tagout's", other.name));
+    }
+    wanted.iter().find_map(|own| {
+        let name = &own.name;
+        let Some(one) = found.iter().find(|one| one.name == *name) else {
+            return Some(format!("lacks the entry {name:?}"));
+        };
         if one.failure_policy != own.failure_policy {
             Some(format!("lets its entry {name:?} fail otherwise than its rule says"))
         } else if one.namespace_selector != own.namespace_selector || one.object_selector != own.object_selector {

@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use k8s_openapi::api::admissionregistration::v1::MatchResources;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use rstest::rstest;
@@ -132,7 +134,6 @@ fn nobody_hides_what_they_changed_behind_the_name_of_another_version() {
     assert_eq!(severity(&found(COMPILER, nothing)), None);
     assert_eq!(severity(&found(COMPILER + 1, nothing)), Some(Severity::Danger));
     assert_eq!(severity(&found(COMPILER - 1, nothing)), Some(Severity::Warning));
-    assert_eq!(foreign(&[found(COMPILER, nothing), found(99, nothing)]), [("tagout-r".to_owned(), 99)]);
 }
 
 type Entry = fn(&mut ValidatingWebhook);
@@ -156,14 +157,59 @@ fn nowhere() -> LabelSelector {
     LabelSelector { match_labels: Some([("no".to_owned(), "where".to_owned())].into()), match_expressions: None }
 }
 
+fn named(mut found: ValidatingWebhookConfiguration, name: &str) -> ValidatingWebhookConfiguration {
+    found.metadata.name = Some(format!("tagout-{name}"));
+    found
+}
+
+#[test]
+fn what_another_version_is_said_to_have_written_is_not_read() {
+    let nothing = |_: &mut ValidatingWebhook| {};
+    let second = || {
+        let mut second = rule();
+        second.metadata.name = Some("second".to_owned());
+        second
+    };
+    let (ours, newer) = (found(COMPILER, nothing), found(99, nothing));
+    let foreign = |all: &[ValidatingWebhookConfiguration], rules: &[ProtectionRule]| -> Vec<String> {
+        foreign(all, rules).into_iter().map(|(name, _)| name).collect()
+    };
+    assert_eq!(foreign(from_ref(&ours), &[rule()]), [""; 0]);
+    assert_eq!(foreign(from_ref(&newer), &[rule()]), ["tagout-r", "tagout"]);
+    // One among others says nothing of what all share, and a stray one says nothing at all.
+    let both = [ours, named(newer, "second")];
+    assert_eq!(foreign(&both, &[rule(), second()]), ["tagout-second"]);
+    assert_eq!(foreign(&both, &[rule()]), [""; 0]);
+    assert_eq!(foreign(&[], &[]), [""; 0]);
+}
+
+#[test]
+fn a_configuration_without_its_entries_is_a_danger_whoever_is_said_to_have_written_it() {
+    for compiler in [COMPILER - 1, COMPILER, COMPILER + 1] {
+        let mut changed = found(compiler, |_| {});
+        changed.webhooks.as_mut().expect("entries").truncate(1);
+        assert_eq!(severity(&changed), Some(Severity::Danger));
+        changed.webhooks = None;
+        assert_eq!(severity(&changed), Some(Severity::Danger));
+    }
+}
+
 #[test]
 fn the_shared_entries_are_compared_whoever_is_said_to_have_written_others() {
     let webhooks = entries::shared(&service());
-    let mut shared =
-        ValidatingWebhookConfiguration { webhooks: Some(webhooks), ..ValidatingWebhookConfiguration::default() };
-    let newer = [("tagout-r".to_owned(), 99)];
-    assert_eq!(shared_fault(&shared, &[]), None);
-    assert_eq!(shared_fault(&shared, &newer), None);
-    shared.webhooks.as_mut().expect("entries")[1].failure_policy = Some("Ignore".into());
-    assert!(shared_fault(&shared, &[]).is_some() && shared_fault(&shared, &newer).is_some());
+    let with = |change: &dyn Fn(&mut Vec<ValidatingWebhook>)| {
+        let mut webhooks = webhooks.clone();
+        change(&mut webhooks);
+        ValidatingWebhookConfiguration { webhooks: Some(webhooks), ..ValidatingWebhookConfiguration::default() }
+    };
+    for by_others in [false, true] {
+        assert_eq!(shared_fault(&with(&|_| {}), by_others), None);
+        for change in [
+            &(|all: &mut Vec<ValidatingWebhook>| all[1].failure_policy = Some("Ignore".into())) as &dyn Fn(&mut _),
+            &|all: &mut Vec<ValidatingWebhook>| drop(all.pop()),
+            &|all: &mut Vec<ValidatingWebhook>| all.clear(),
+        ] {
+            assert!(shared_fault(&with(change), by_others).is_some());
+        }
+    }
 }
