@@ -140,7 +140,9 @@ mod tests {
 
     fn pem(subject: Vec<(DnType, DnValue)>) -> String {
         let mut names = DistinguishedName::new();
-        subject.into_iter().for_each(|(kind, value)| names.push(kind, value));
+        for (kind, value) in subject {
+            names.push(kind, value);
+        }
         let mut params = CertificateParams::default();
         params.distinguished_name = names;
         let request = params.serialize_request(&KeyPair::generate().expect("a key")).expect("a request");

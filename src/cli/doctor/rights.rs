@@ -1,5 +1,7 @@
 //! Which rights matter, and who has them.
 
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
 use super::finding::Severity;
 use super::rbac::{Grant, Names, allows};
 use crate::api::GROUP;
@@ -59,6 +61,9 @@ const WORKLOADS: &[&str] = &["deployments", "statefulsets", "daemonsets", "repli
 const IMPERSONATE: &[&str] =
     &["impersonate", "impersonate:user-info", "impersonate:serviceaccount", "impersonate:arbitrary-node"];
 
+/// A key of one's own choice stands behind the slash.
+const ANY_EXTRA: &str = "userextras/KEY";
+
 pub static RIGHTS: &[Right] = &[
     Right {
         code: "impersonate",
@@ -68,8 +73,7 @@ pub static RIGHTS: &[Right] = &[
         asks: &[
             ask(IMPERSONATE, "", &["users", "groups", "serviceaccounts"], any),
             ask(IMPERSONATE, AUTHENTICATION, &["users", "groups", "serviceaccounts", "uids", "nodes"], any),
-            // A key of one's own choice stands behind the slash.
-            ask(IMPERSONATE, AUTHENTICATION, &["userextras", "userextras/KEY"], any),
+            ask(IMPERSONATE, AUTHENTICATION, &["userextras", ANY_EXTRA], any),
         ],
     },
     Right {
@@ -267,12 +271,8 @@ impl Ask {
     fn first(&self, grant: &Grant, counts: impl Fn(&Names) -> bool) -> Option<String> {
         for rule in &grant.role.rules {
             for resource in self.resources {
-                let any_key = rule.resources.iter().flatten().filter_map(|own| {
-                    let key = own.strip_prefix("userextras/").or_else(|| own.strip_prefix("*/"))?;
-                    Some(format!("userextras/{key}"))
-                });
-                let any_key = any_key.filter(|_| *resource == "userextras/KEY").next();
-                let resource = any_key.as_deref().unwrap_or(resource);
+                let extra = if *resource == ANY_EXTRA { extra(rule) } else { None };
+                let resource = extra.as_deref().unwrap_or(resource);
                 let allowed =
                     |verb: &&&str| allows(rule, verb, self.group, resource).is_some_and(|names| counts(&names));
                 if let Some(verb) = self.verbs.iter().find(allowed) {
@@ -282,6 +282,12 @@ impl Ask {
         }
         None
     }
+}
+
+/// An extra of a user that a rule names.
+fn extra(rule: &PolicyRule) -> Option<String> {
+    let key = |own: &String| own.strip_prefix("userextras/").or_else(|| own.strip_prefix("*/")).map(str::to_owned);
+    rule.resources.iter().flatten().find_map(key).map(|key| format!("userextras/{key}"))
 }
 
 fn any(_: &str) -> bool {

@@ -1,4 +1,3 @@
-use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::core::ObjectMeta;
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -48,7 +48,7 @@ const EVERY_KIND: &[&str] = &[
 const OF_KUBE_SYSTEM: [(&str, &[&str]); 2] =
     [("bootstrap-signer", &["controllers"]), ("token-cleaner", &["controllers"])];
 
-/// What else gives rights that matter in the whole cluster: binding, ClusterRole, subject and rights.
+/// What else gives rights that matter in the whole cluster: binding, cluster's role, subject and rights.
 const OTHERS: [(&str, &str, &str, &[&str]); 2] = [
     (
         "system:kube-controller-manager",
