@@ -2,6 +2,7 @@
 
 mod cookbook;
 mod installing;
+mod operations;
 mod page;
 mod signing;
 
