@@ -38,6 +38,7 @@ struct Chart {
 
 struct Bar {
     name: String,
+    whole: String,
     count: u64,
     top: usize,
     baseline: usize,
@@ -47,6 +48,8 @@ struct Bar {
 
 struct Section {
     title: &'static str,
+    /// How its columns are laid out.
+    class: &'static str,
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
@@ -58,14 +61,16 @@ const BARS: usize = 12;
 const LINE: usize = 26;
 const LEFT: u64 = 340;
 const WIDEST: u64 = 480;
-/// What fits beside a bar.
-const NAME: usize = 48;
+/// What fits beside a bar, in letters of one width.
+const NAME: usize = 44;
 
 pub fn page(report: &Report, now: Timestamp) -> anyhow::Result<String> {
     let refused: Vec<&Row> = report.rows.iter().filter(|row| row.verdict != "allow").collect();
     let charts = [
         chart("By who asked", &refused, |row| row.requester.clone()),
-        chart("By rule and action", &refused, |row| format!("{}: {}", row.rule, row.action)),
+        chart("By rule and action", &refused, |row| {
+            if row.rule.is_empty() { row.action.clone() } else { format!("{}: {}", row.rule, row.action) }
+        }),
         chart("By namespace", &refused, |row| row.namespace.clone()),
     ];
     let page = Page {
@@ -105,10 +110,26 @@ fn chart(title: &'static str, rows: &[&Row], name: impl Fn(&Row) -> String) -> O
 fn bar(at: usize, name: &str, count: u64, most: u64) -> Bar {
     let name = printable(name);
     let shown = if name.is_empty() { "the cluster".to_owned() } else { name };
-    let name =
-        if shown.chars().count() > NAME { shown.chars().take(NAME).chain("…".chars()).collect() } else { shown };
+    let name = fitted(&shown);
     let width = (count.saturating_mul(WIDEST) / most).max(2);
-    Bar { name, count, top: at * LINE + 4, baseline: at * LINE + 18, width, end: LEFT + width + 8 }
+    Bar { name, whole: shown, count, top: at * LINE + 4, baseline: at * LINE + 18, width, end: LEFT + width + 8 }
+}
+
+/// Both ends of a name that is too long: what tells names apart often stands last.
+fn fitted(name: &str) -> String {
+    // Letters that are no ASCII may be twice as wide.
+    let width = |letter: char| if letter.is_ascii() { 1 } else { 2 };
+    let within = |most: usize, letters: &mut dyn Iterator<Item = char>| {
+        let mut used = 0;
+        letters.take_while(|letter| (used += width(*letter), used <= most).1).collect::<Vec<char>>()
+    };
+    if name.chars().map(width).sum::<usize>() <= NAME {
+        return name.to_owned();
+    }
+    let begin = within(NAME / 3, &mut name.chars());
+    let mut end = within(NAME - NAME / 3 - 2, &mut name.chars().rev());
+    end.reverse();
+    begin.into_iter().chain("…".chars()).chain(end).collect()
 }
 
 fn sections(report: &Report) -> Vec<Section> {
@@ -134,12 +155,22 @@ fn sections(report: &Report) -> Vec<Section> {
     let differences = report.agreement.iter().flat_map(|agreement| &agreement.examples);
     let differences = differences.map(|one| vec![printable(one)]).collect();
     let all = [
-        Section { title: "Refused", header: HEADER.to_vec(), rows: lines(refused) },
-        Section { title: "Let pass by approvals and budgets", header: HEADER.to_vec(), rows: lines(passed) },
-        Section { title: "Tried in dry-runs", header: HEADER.to_vec(), rows: lines(report.dry_runs.iter().collect()) },
-        Section { title: "What cannot be told", header: vec!["Requests", "Why"], rows: untold },
-        Section { title: "Otherwise than at the time", header: vec!["Request"], rows: differences },
-        Section { title: "Examples", header: vec!["Object"], rows: examples },
+        Section { title: "Refused", class: "requests", header: HEADER.to_vec(), rows: lines(refused) },
+        Section {
+            title: "Let pass by approvals and budgets",
+            class: "requests",
+            header: HEADER.to_vec(),
+            rows: lines(passed),
+        },
+        Section {
+            title: "Tried in dry-runs",
+            class: "requests",
+            header: HEADER.to_vec(),
+            rows: lines(report.dry_runs.iter().collect()),
+        },
+        Section { title: "What cannot be told", class: "", header: vec!["Requests", "Why"], rows: untold },
+        Section { title: "Otherwise than at the time", class: "", header: vec!["Request"], rows: differences },
+        Section { title: "Examples", class: "", header: vec!["Object"], rows: examples },
     ];
     all.into_iter().filter(|section| !section.rows.is_empty()).collect()
 }
@@ -148,7 +179,7 @@ fn cells(row: &Row) -> Vec<String> {
     let last = row.last.map(seconds).unwrap_or_default();
     let texts = [&row.verdict, &row.rule, &row.action, &row.requester, &row.tool, &row.kind, &row.namespace];
     let counts = [row.requests.to_string(), row.objects.to_string(), row.consequences.to_string()];
-    let ends = [last, row.basis.as_str().to_owned()];
+    let ends = [last, printable(&row.rests_on())];
     texts.map(|text| printable(text)).into_iter().chain(counts).chain(ends).collect()
 }
 
@@ -193,6 +224,29 @@ mod tests {
         for loads in ["http://", "https://", "src=", "href=", "url(", " style="] {
             assert!(!page.contains(loads), "{loads}");
         }
+    }
+
+    #[test]
+    fn a_long_name_fits_beside_its_bar_and_shows_both_its_ends() {
+        let long = "system:serviceaccount:continuous-integration-of-payments:deployer-of-everything";
+        let shown = fitted(long);
+        assert!(shown.starts_with("system:service") && shown.ends_with(":deployer-of-everything"), "{shown}");
+        assert_eq!(fitted(&long[..NAME]), long[..NAME]);
+        for name in [long.to_owned(), "界".repeat(100), format!("{}x", "é".repeat(50))] {
+            let width: usize = fitted(&name).chars().map(|letter| if letter.is_ascii() { 1 } else { 2 }).sum();
+            assert!(width <= NAME, "{name}");
+        }
+        // Letters of 12px are at most 7.3px wide, and the name ends at 330.
+        const { assert!(NAME * 73 / 10 <= 330) };
+        let page = page(&Report { rows: vec![row(long, 1)], ..Report::default() }, NOW).unwrap();
+        assert!(page.contains(&format!("<title>{long}</title>")), "{page}");
+    }
+
+    #[test]
+    fn what_was_refused_by_no_rule_is_named_by_its_action_alone() {
+        let row = Row { rule: String::new(), action: "Loosen".to_owned(), ..row("eve", 1) };
+        let page = page(&Report { rows: vec![row], ..Report::default() }, NOW).unwrap();
+        assert!(page.contains(">Loosen</text>") && !page.contains(": Loosen"), "{page}");
     }
 
     #[test]
