@@ -19,6 +19,12 @@ pub(super) fn bound_now(condition: &str) -> String {
     format!("[object].all(object, [object].all(oldObject, [0].all(request, [0].all(authorizer,\n{condition}\n))))")
 }
 
+/// What an author wrote of a condition that was bound; nothing where it is one of Tagout's own.
+pub fn authors(expression: &str) -> Option<&str> {
+    let (_, bound) = expression.split_once("[0].all(authorizer,\n")?;
+    Some(bound.rsplit_once('\n').map_or(bound, |(condition, _)| condition))
+}
+
 /// True where none of the exceptions applies to the object as it stands.
 pub(super) fn not_excepted(exceptions: &[Exception]) -> String {
     format!("[oldObject != null ? oldObject : object].all(it, !({}))", excepted(exceptions))
@@ -180,6 +186,15 @@ mod tests {
             not_excepted(&exceptions),
             r#"[oldObject != null ? oldObject : object].all(it, !(("a\" || true || \"" in it.metadata.?annotations.orValue({}))))"#
         );
+    }
+
+    #[test]
+    fn an_authors_part_of_a_condition_is_found_again() {
+        for condition in [bound("r", "c", "object.spec.x == 1"), bound_now("object.spec.x == 1")] {
+            assert!(authors(&condition).unwrap().starts_with("object.spec.x == 1"), "{condition}");
+            assert!(!authors(&condition).unwrap().contains("oldObject"), "{condition}");
+        }
+        assert_eq!(authors(&spec_changes()), None);
     }
 
     #[test]

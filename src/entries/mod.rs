@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
 
 use crate::api::{APPROVAL, GROUP, ProtectionRule, ProtectionRuleSpec, kind_name, kind_parts};
 
-pub use conditions::careless_indexing;
+pub use conditions::{authors, careless_indexing};
 pub use lock::{LOCKS, Leave, Lock, is_newer, locks, static_lock};
 pub use rule::{Kind, also_asks_about};
 

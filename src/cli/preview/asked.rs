@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::events::{Event, ObjectRef, User, object};
 use super::patch::{applied, patched};
 use super::selects::Labels;
-use super::state::{PASSING, Place, State, is_going, labels, nothing_keeps, reduced, text};
+use super::state::{Place, State, is_going, is_passing, labels, nothing_keeps, reduced, set, text};
 use super::uri;
 use crate::api::kind_name;
 
@@ -33,6 +33,8 @@ pub(super) enum Turned {
     Each(Vec<Asked>),
     /// One of these was asked, and nobody knows which.
     OneOf(Vec<Asked>),
+    /// These were asked, and perhaps others, of which nobody can tell, and why.
+    AtLeast(Vec<Asked>, String),
     /// It would have been asked, and cannot be told.
     Untold(String),
 }
@@ -152,7 +154,7 @@ impl<'e> Write<'e> {
 
     /// The object as it stood.
     fn old(&self, state: &State) -> Result<Value, String> {
-        if let Some(response) = self.response.as_ref().filter(|_| PASSING.contains(&self.place.plural.as_str())) {
+        if let Some(response) = self.response.as_ref().filter(|_| is_passing(&self.place)) {
             return Ok(unlabelled(response));
         }
         let Some(held) = state.get(&self.place) else {
@@ -169,22 +171,63 @@ impl<'e> Write<'e> {
     }
 
     fn collection(&self, state: &State) -> Turned {
+        if let Some(items) = self.items() {
+            let all: Result<Vec<Asked>, String> = items.iter().map(|item| self.of_collection(state, item)).collect();
+            return all.map_or_else(Turned::Untold, Turned::Each);
+        }
+        // What else was there, the log does not show.
+        let known = |place: Place| {
+            let held = state.get(&place);
+            let old = held.map(|held| Value::clone(&held.object));
+            let assumed = held.is_some_and(|held| held.assumed);
+            Asked { place, assumed, ..self.asked(state, "DELETE", None, old) }
+        };
         match self.members(state) {
             Err(why) => Turned::Untold(why),
-            Ok(members) => {
-                let asked = |place: Place| {
-                    let held = state.get(&place);
-                    let old = held.map(|held| Value::clone(&held.object));
-                    let assumed = held.is_some_and(|held| held.assumed);
-                    Asked { place, assumed, ..self.asked(state, "DELETE", None, old) }
-                };
-                Turned::Each(members.into_iter().map(asked).collect())
-            }
+            Ok(members) => Turned::AtLeast(
+                members.into_iter().map(known).collect(),
+                format!("the log does not show of what a collection consisted; {STANZA}"),
+            ),
         }
     }
 
+    /// What a collection consisted of, as whoever deleted it was told.
+    fn items(&self) -> Option<&Vec<Value>> {
+        let list = self.response.as_ref().filter(|list| text(list, "/kind").ends_with("List"))?;
+        list.get("items")?.as_array()
+    }
+
+    fn place_of(&self, item: &Value) -> Place {
+        let namespace = text(item, "/metadata/namespace").to_owned();
+        Place { namespace, name: text(item, "/metadata/name").to_owned(), ..self.place.clone() }
+    }
+
+    fn of_collection(&self, state: &State, item: &Value) -> Result<Asked, String> {
+        let list = self.response.as_ref();
+        let [title, version] = ["/kind", "/apiVersion"].map(|part| list.map_or("", |list| text(list, part)));
+        let title = title.strip_suffix("List").unwrap_or_default();
+        let place = self.place_of(item);
+        let held = state.get(&place).filter(|held| text(&held.object, "/metadata/uid") == text(item, "/metadata/uid"));
+        let (old, assumed) = match held {
+            _ if place.name.is_empty() => return Err("the log does not name what a collection consisted of".to_owned()),
+            _ if is_passing(&place) => (unlabelled(item), false),
+            _ if title != "PartialObjectMetadata" => {
+                let mut old = item.clone();
+                set(&mut old, &["kind"], json!(title));
+                set(&mut old, &["apiVersion"], json!(version));
+                (reduced(old), false)
+            }
+            Some(held) => (Value::clone(&held.object), held.assumed),
+            None => {
+                let kind = kind_name(&place.group, &place.plural);
+                return Err(format!("the log shows nothing but the metadata of what was there before ({kind})"));
+            }
+        };
+        Ok(Asked { place, assumed, ..self.asked(state, "DELETE", None, Some(old)) })
+    }
+
     /// What a collection's deletion is about.
-    pub(super) fn members(&self, state: &State) -> Result<Vec<Place>, String> {
+    fn members(&self, state: &State) -> Result<Vec<Place>, String> {
         let query = uri::query(&self.event.uri);
         let unclear = || "by which labels or fields it chose cannot be told".to_owned();
         let selector = uri::parameter(query, "labelSelector").unwrap_or_default();
@@ -195,6 +238,9 @@ impl<'e> Write<'e> {
             _ if fields.is_empty() => None,
             _ => return Err(unclear()),
         };
+        if ["limit", "continue"].iter().any(|part| uri::parameter(query, part).is_some_and(|said| said != "0")) {
+            return Err(unclear());
+        }
         let namespace = Some(self.place.namespace.as_str()).filter(|namespace| !namespace.is_empty());
         let found = state.list(&self.place.group, &self.place.plural, namespace);
         let chosen = found.filter(|(place, held)| {
@@ -262,11 +308,17 @@ impl<'e> Write<'e> {
         let all = if self.event.verb == "patch" {
             let query = uri::query(&self.event.uri);
             // An apply says so by a parameter that no other patch has.
+            let manager = uri::parameter(query, "fieldManager").unwrap_or_default();
             if uri::parameter(query, "force").is_some() {
-                let manager = uri::parameter(query, "fieldManager").unwrap_or_default();
                 vec![applied(old, request, &manager, built_in)?]
             } else {
-                patched(old, request, built_in)?
+                let mut all = patched(old, request, built_in)?;
+                // Who forces nothing need not say so. What is applied names its kind, and whoever applies names themselves.
+                let names_kind = ["/apiVersion", "/kind"].iter().all(|part| !text(request, part).is_empty());
+                if names_kind && !manager.is_empty() {
+                    all.push(applied(old, request, &manager, built_in)?);
+                }
+                all
             }
         } else {
             vec![request.clone()]
@@ -304,10 +356,10 @@ impl<'e> Write<'e> {
             };
         }
         if self.about.subresource == "status" && self.place.plural == "deployments" && self.place.group == "apps" {
-            new["metadata"]["labels"] = old["metadata"]["labels"].clone();
+            set(&mut new, &["metadata", "labels"], old["metadata"]["labels"].clone());
         }
         if self.place.group.is_empty() && self.place.plural == "namespaces" && self.about.subresource != "finalize" {
-            new["spec"] = old["spec"].clone();
+            set(&mut new, &["spec"], old["spec"].clone());
         }
         defaulted(&mut new, &self.place);
         texts_are_data(&mut new, &self.place);
@@ -391,7 +443,9 @@ impl Write<'_> {
         let stored = self.about.subresource.as_str();
         match (self.event.verb.as_str(), stored) {
             ("deletecollection", _) => {
-                for place in self.members(state).unwrap_or_default() {
+                let listed: Option<Vec<Place>> =
+                    self.items().map(|items| items.iter().map(|item| self.place_of(item)).collect());
+                for place in listed.unwrap_or_else(|| self.members(state).unwrap_or_default()) {
                     self.gone(state, &place);
                 }
             }
@@ -415,7 +469,7 @@ impl Write<'_> {
                 let replicas = self.response.as_ref().and_then(|scale| scale.pointer("/spec/replicas")).cloned();
                 let known = state.get(&self.place).map(|held| (Value::clone(&held.object), held.assumed));
                 if let Some((mut object, assumed)) = known.filter(|_| self.response.is_some()) {
-                    object["spec"]["replicas"] = replicas.unwrap_or_else(|| json!(0));
+                    set(&mut object, &["spec", "replicas"], replicas.unwrap_or_else(|| json!(0)));
                     state.put_reduced(self.place.clone(), object, assumed);
                 }
             }

@@ -1,6 +1,8 @@
 //! What a log does not show: the cluster as it is now, or as it was written down.
 
-use std::fs;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
@@ -11,6 +13,7 @@ use kube::core::{ApiResource, GroupVersion};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::captured::captured;
 use super::kinds::Kinds;
 use super::state::{Place, State, reduced, text};
 use crate::api::{ProtectionRule, kind_name, kind_parts};
@@ -81,13 +84,23 @@ impl Background {
             .map_err(|_| anyhow!("{} is no list of objects; write one with --capture", path.display()))?;
         let items = list.get("items").and_then(Value::as_array);
         let items = items.with_context(|| format!("{} has no items; write one with --capture", path.display()))?;
-        Ok(Self { objects: items.iter().cloned().map(reduced).collect(), notes: Vec::new() })
+        Ok(Self {
+            objects: items.iter().filter(|item| item.is_object()).cloned().map(reduced).collect(),
+            notes: Vec::new(),
+        })
     }
 
-    /// As `kubectl get -f` reads it.
+    /// As `kubectl get -f` reads it, for nobody else's eyes, and without what no rule needs.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": self.objects});
-        fs::write(path, list.to_string()).with_context(|| format!("cannot write {}", path.display()))
+        let items: Vec<Value> = self.objects.iter().cloned().map(captured).collect();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+            // A file that was there before may be anybody's to read.
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            file.write_all(list.to_string().as_bytes())
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Puts down what was there when the log began.
@@ -112,10 +125,16 @@ impl Background {
         }
     }
 
-    /// The rules as they are written.
-    pub(super) fn rules(&self) -> Vec<ProtectionRule> {
-        let rules = self.objects.iter().filter(|value| text(value, "/kind") == "ProtectionRule");
-        rules.filter_map(|value| serde_json::from_value(value.clone()).ok()).collect()
+    /// The rules as they are written, and the names of those that cannot be read.
+    pub(super) fn rules(&self) -> (Vec<ProtectionRule>, Vec<String>) {
+        let (mut rules, mut unreadable) = (Vec::new(), Vec::new());
+        for value in self.objects.iter().filter(|value| text(value, "/kind") == "ProtectionRule") {
+            match serde_json::from_value(value.clone()) {
+                Ok(rule) => rules.push(rule),
+                Err(_) => unreadable.push(text(value, "/metadata/name").to_owned()),
+            }
+        }
+        (rules, unreadable)
     }
 
     /// The namespace that Tagout runs in, as its entries say.
@@ -189,7 +208,7 @@ fn remember(state: &mut State, namespace: &str, name: &str, key: &str, value: &V
         ..Place::default()
     };
     let secret = json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": name, "namespace": namespace}, "data": {key: encoded}});
-    state.put_reduced(place, secret, true);
+    state.put_reduced(place, secret, false);
 }
 
 fn place_of(value: &Value, kinds: &Kinds) -> Option<Place> {

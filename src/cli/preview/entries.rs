@@ -10,6 +10,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 use serde_json::{Value, json};
 
 use super::asked::Asked;
+use super::captured::may_miss;
 use super::selects::Labels;
 use super::state::{State, labels};
 use crate::entries;
@@ -163,8 +164,16 @@ impl Entry {
         }
         let context = conditions.context(asked);
         let mut unclear = None;
+        // What Tagout's own conditions read is always written down.
+        let misses = |expression: &str| {
+            let condition = entries::authors(expression);
+            let objects = [&asked.object, &asked.old].into_iter().flatten();
+            condition.is_some_and(|condition| objects.into_iter().any(|object| may_miss(object, condition)))
+        };
         for (name, expression) in &self.conditions {
-            match conditions.evaluate(expression, &context) {
+            let evaluated =
+                if misses(expression) { Err(Fault::Unknown) } else { conditions.evaluate(expression, &context) };
+            match evaluated {
                 Ok(true) => {}
                 Ok(false) => return Met::No,
                 // The API server then does not ask, where the entry says so.

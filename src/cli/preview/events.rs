@@ -89,6 +89,12 @@ impl Event {
         self.received.filter(|_| made).unwrap_or(self.at)
     }
 
+    /// Whether an API server may have written it. Times at the ends of all time cannot be reckoned with.
+    fn is_of_this_time(&self) -> bool {
+        let years = |at: &Timestamp| (FIRST..LAST).contains(&at.as_second());
+        years(&self.at) && self.received.as_ref().is_none_or(years)
+    }
+
     /// Who showed their credentials, whomever they spoke for.
     pub(super) fn authenticated(&self) -> &str {
         &self.user.username
@@ -103,12 +109,16 @@ impl Event {
     }
 }
 
-/// What was read, and what could not be.
+/// What was read, and what could not be: lines, or what several of them or a list hold.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counted {
-    pub(super) lines: u64,
+    pub(super) records: u64,
     pub(super) unreadable: u64,
 }
+
+/// 1970 and 2200.
+const FIRST: i64 = 0;
+const LAST: i64 = 7_258_118_400;
 
 /// Longer lines are nobody's: the API server takes requests of 3 MiB.
 const LONGEST: u64 = 64 << 20;
@@ -153,12 +163,21 @@ fn file(path: &Path) -> anyhow::Result<Source> {
 /// One file, event by event.
 pub(super) struct Source {
     reader: Box<dyn BufRead>,
+    shape: Shape,
     waiting: VecDeque<(usize, Event)>,
     ahead: BinaryHeap<Reverse<Timed>>,
     bytes: usize,
     number: u64,
-    first: bool,
     pub(super) read: Counted,
+}
+
+/// How a file is written, as its first line shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Unknown,
+    Lines,
+    /// Each document over several lines.
+    Documents,
 }
 
 struct Timed(Timestamp, u64, usize, Event);
@@ -190,7 +209,7 @@ impl Source {
             Box::new(reader)
         };
         let (waiting, ahead, read) = (VecDeque::new(), BinaryHeap::new(), Counted::default());
-        Ok(Self { reader, waiting, ahead, bytes: 0, number: 0, first: true, read })
+        Ok(Self { reader, waiting, ahead, bytes: 0, number: 0, shape: Shape::Unknown, read })
     }
 
     /// When the next event ended.
@@ -215,6 +234,12 @@ impl Source {
             if let Some(event) = self.waiting.pop_front() {
                 return Ok(Some(event));
             }
+            if self.shape == Shape::Documents {
+                if !self.document()? {
+                    return Ok(None);
+                }
+                continue;
+            }
             let mut line = Vec::new();
             let read = self.reader.by_ref().take(LONGEST).read_until(b'\n', &mut line).context("the log breaks off")?;
             if read == 0 {
@@ -223,35 +248,77 @@ impl Source {
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            if std::mem::take(&mut self.first) && is_cut(&line) {
-                self.reader.by_ref().take(DOCUMENT).read_to_end(&mut line).context("the log breaks off")?;
-                self.document(&line)?;
+            if self.shape == Shape::Unknown && is_cut(&line) {
+                self.shape = Shape::Documents;
+                self.give_back(line);
                 continue;
             }
-            self.read.lines += 1;
-            match unwrapped(&line, 0) {
-                Ok(events) => self.waiting.extend(events.into_iter().map(|event| (line.len(), event))),
-                Err(Odd::NotSupported(what)) => bail!("{what}"),
-                Err(Odd::Unreadable) => self.read.unreadable += 1,
+            self.shape = Shape::Lines;
+            if read as u64 == LONGEST && !line.ends_with(b"\n") {
+                self.read.records += 1;
+                self.read.unreadable += 1;
+                self.reader.skip_until(b'\n').context("the log breaks off")?;
+                continue;
             }
+            self.found(&line)?;
         }
     }
 
-    /// What is written over several lines, one after the other.
-    fn document(&mut self, text: &[u8]) -> anyhow::Result<()> {
-        for one in serde_json::Deserializer::from_reader(Cursor::new(text)).into_iter::<Box<RawValue>>() {
-            self.read.lines += 1;
-            let found = one.map_err(|_| Odd::Unreadable).and_then(|one| unwrapped(one.get().as_bytes(), 0));
-            match found {
-                Ok(events) => self.waiting.extend(events.into_iter().map(|event| (0, event))),
-                Err(Odd::NotSupported(what)) => bail!("{what}"),
-                Err(Odd::Unreadable) => {
-                    self.read.unreadable += 1;
-                    break;
+    fn found(&mut self, text: &[u8]) -> anyhow::Result<()> {
+        let found = unwrapped(text, 0);
+        // Of a log that somebody else wrote there is nothing else. One record of theirs among others is passed over.
+        if let Some(what) = found.not_supported.filter(|_| found.events.is_empty() && self.read == Counted::default()) {
+            bail!("{what}");
+        }
+        self.read.records += found.events.len() as u64 + found.unreadable;
+        self.read.unreadable += found.unreadable;
+        // One text may hold many.
+        let size = text.len() / found.events.len().max(1);
+        self.waiting.extend(found.events.into_iter().map(|event| (size, event)));
+        Ok(())
+    }
+
+    fn give_back(&mut self, text: Vec<u8>) {
+        let rest = std::mem::replace(&mut self.reader, Box::new(std::io::empty()));
+        self.reader = Box::new(Cursor::new(text).chain(rest));
+    }
+
+    /// The next of what is written over several lines each; nothing at the end. What is none ends with its first line: it was
+    /// cut off there, and those that follow stand for themselves.
+    fn document(&mut self) -> anyhow::Result<bool> {
+        let mut kept = Kept { reader: self.reader.by_ref().take(DOCUMENT), seen: Vec::new() };
+        let next = serde_json::Deserializer::from_reader(&mut kept).into_iter::<Box<RawValue>>().next();
+        let mut seen = std::mem::take(&mut kept.seen);
+        match next {
+            None => return Ok(false),
+            Some(Ok(one)) => self.found(one.get().as_bytes())?,
+            Some(Err(error)) if error.is_io() => return Err(error).context("the log breaks off"),
+            Some(Err(_)) => {
+                self.read.records += 1;
+                self.read.unreadable += 1;
+                self.shape = Shape::Lines;
+                let begin = seen.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
+                match seen[begin..].iter().position(|byte| *byte == b'\n') {
+                    Some(end) => self.give_back(seen.split_off(begin + end + 1)),
+                    None => drop(self.reader.skip_until(b'\n').context("the log breaks off")?),
                 }
             }
         }
-        Ok(())
+        Ok(true)
+    }
+}
+
+/// Keeps what was read.
+struct Kept<R> {
+    reader: R,
+    seen: Vec<u8>,
+}
+
+impl<R: Read> Read for Kept<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.seen.extend_from_slice(&buffer[..read]);
+        Ok(read)
     }
 }
 
@@ -268,10 +335,18 @@ pub(super) fn next(sources: &mut [Source]) -> anyhow::Result<Option<Event>> {
     Ok(first.and_then(|(_, number)| sources[number].take()))
 }
 
-#[derive(Debug)]
-enum Odd {
-    Unreadable,
-    NotSupported(&'static str),
+/// What a text holds.
+#[derive(Default)]
+struct Found {
+    events: Vec<Event>,
+    unreadable: u64,
+    not_supported: Option<&'static str>,
+}
+
+impl Found {
+    fn unreadable() -> Self {
+        Self { unreadable: 1, ..Self::default() }
+    }
 }
 
 /// The beginning of something that goes on in the next line.
@@ -282,7 +357,7 @@ fn is_cut(line: &[u8]) -> bool {
 /// So deep an event may be wrapped.
 const WRAPPINGS: u8 = 4;
 
-fn unwrapped(text: &[u8], depth: u8) -> Result<Vec<Event>, Odd> {
+fn unwrapped(text: &[u8], depth: u8) -> Found {
     #[derive(Deserialize)]
     struct Outside<'a> {
         #[serde(rename = "auditID")]
@@ -303,26 +378,30 @@ fn unwrapped(text: &[u8], depth: u8) -> Result<Vec<Event>, Odd> {
         proto_payload: Option<serde::de::IgnoredAny>,
     }
     if depth > WRAPPINGS {
-        return Err(Odd::Unreadable);
+        return Found::unreadable();
     }
     if text.trim_ascii_start().starts_with(b"[") {
-        let list: Vec<&RawValue> = serde_json::from_slice(text).map_err(|_| Odd::Unreadable)?;
-        return all(&list, depth);
+        let list = serde_json::from_slice::<Vec<&RawValue>>(text);
+        return list.map_or_else(|_| Found::unreadable(), |list| all(&list, depth));
     }
-    let outside: Outside = serde_json::from_slice(text).map_err(|_| Odd::Unreadable)?;
+    let Ok(outside) = serde_json::from_slice::<Outside>(text) else { return Found::unreadable() };
     if outside.proto_payload.is_some() {
-        return Err(Odd::NotSupported(
-            "this is an export of Google Cloud's audit log (protoPayload), which names neither groups nor objects as the \
-             API server saw them; it cannot be replayed",
-        ));
+        return Found {
+            not_supported: Some(
+                "this is an export of Google Cloud's audit log (protoPayload), which names neither groups nor objects as \
+                 the API server saw them; it cannot be replayed",
+            ),
+            ..Found::unreadable()
+        };
     }
     if outside.audit_id.is_some() {
-        return serde_json::from_slice(text).map(|event| vec![event]).map_err(|_| Odd::Unreadable);
+        let event = serde_json::from_slice::<Event>(text).ok().filter(Event::is_of_this_time);
+        return event.map_or_else(Found::unreadable, |event| Found { events: vec![event], ..Found::default() });
     }
     if let Some(list) = outside.items.or(outside.log_events).or(outside.records) {
         return all(&list, depth);
     }
-    let inside = outside.message.or(outside.log).or(outside.properties).ok_or(Odd::Unreadable)?;
+    let Some(inside) = outside.message.or(outside.log).or(outside.properties) else { return Found::unreadable() };
     // A text that holds JSON, or JSON itself.
     match serde_json::from_str::<String>(inside.get()) {
         Ok(text) => unwrapped(text.as_bytes(), depth + 1),
@@ -330,12 +409,15 @@ fn unwrapped(text: &[u8], depth: u8) -> Result<Vec<Event>, Odd> {
     }
 }
 
-fn all(list: &[&RawValue], depth: u8) -> Result<Vec<Event>, Odd> {
-    let mut events = Vec::new();
-    for one in list {
-        events.extend(unwrapped(one.get().as_bytes(), depth + 1)?);
+/// What one of them is does not take the others along.
+fn all(list: &[&RawValue], depth: u8) -> Found {
+    let mut found = Found::default();
+    for one in list.iter().map(|one| unwrapped(one.get().as_bytes(), depth + 1)) {
+        found.events.extend(one.events);
+        found.unreadable += one.unreadable;
+        found.not_supported = found.not_supported.or(one.not_supported);
     }
-    Ok(events)
+    found
 }
 
 /// What an event says of an object, without what is secret in it.
@@ -345,76 +427,5 @@ pub(super) fn object(raw: Option<&RawValue>) -> Option<Value> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-    use rstest::rstest;
-    use serde_json::json;
-
-    use super::*;
-
-    fn event(id: &str, second: u32) -> Value {
-        json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": id, "stage": "ResponseComplete", "verb": "delete",
-            "requestURI": "/x", "user": {"username": "u"}, "requestReceivedTimestamp": "2026-11-22T09:00:00.000000Z", "stageTimestamp": format!("2026-11-22T10:00:{second:02}.000000Z")})
-    }
-
-    fn ids(mut sources: Vec<Source>) -> (String, u64) {
-        let mut found = String::new();
-        while let Some(event) = next(&mut sources).unwrap() {
-            found += &event.id;
-        }
-        (found, sources.iter().map(|source| source.read.unreadable).sum())
-    }
-
-    fn source(bytes: Vec<u8>) -> Source {
-        Source::of(Box::new(Cursor::new(bytes))).unwrap()
-    }
-
-    #[rstest]
-    #[case::as_it_is(event("a", 1).to_string())]
-    #[case::over_lines(serde_json::to_string_pretty(&event("a", 1)).unwrap())]
-    #[case::a_list(serde_json::to_string_pretty(&json!({"kind": "EventList", "items": [event("a", 1)]})).unwrap())]
-    #[case::a_bare_list(json!([event("a", 1)]).to_string())]
-    #[case::cloud_watch(json!({"logEvents": [{"id": "1", "message": event("a", 1).to_string()}]}).to_string())]
-    #[case::a_message(json!({"timestamp": 1, "message": event("a", 1).to_string()}).to_string())]
-    #[case::azure(json!({"category": "kube-audit", "properties": {"log": event("a", 1).to_string(), "pod": "p"}}).to_string())]
-    fn an_event_is_found_however_it_is_wrapped(#[case] text: String) {
-        assert_eq!(ids(vec![source(text.clone().into_bytes())]), ("a".to_owned(), 0));
-        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-        packed.write_all(text.as_bytes()).unwrap();
-        assert_eq!(ids(vec![source(packed.finish().unwrap())]), ("a".to_owned(), 0));
-    }
-
-    #[test]
-    fn files_are_merged_by_time_and_what_is_no_event_is_counted() {
-        let one = format!("{}\n{}\nnonsense\n\n{}\n", event("a", 1), event("d", 4), event("c", 3));
-        let other = format!("{}\n{{\"x\":1}}\n{}\n", event("b", 2), event("e", 5));
-        assert_eq!(ids(vec![source(one.into_bytes()), source(other.into_bytes())]), ("abcde".to_owned(), 2));
-    }
-
-    #[test]
-    fn a_namespace_is_there_before_whoever_made_it_is_told() {
-        let mut made = event("n", 2);
-        made["verb"] = json!("create");
-        made["objectRef"] = json!({"resource": "namespaces", "name": "n"});
-        made["responseStatus"] = json!({"code": 201});
-        let text = format!("{}\n{made}\n", event("inside", 1));
-        assert_eq!(ids(vec![source(text.into_bytes())]).0, "ninside");
-    }
-
-    #[test]
-    fn what_cannot_be_replayed_is_said_and_not_counted() {
-        let text = json!({"protoPayload": {"methodName": "x"}}).to_string();
-        let error = next(&mut [source(text.into_bytes())]).unwrap_err();
-        assert!(error.to_string().contains("protoPayload"), "{error}");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
-            drop(next(&mut [source(bytes)]));
-        }
-    }
-}
+#[path = "events_tests.rs"]
+mod tests;

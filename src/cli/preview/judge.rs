@@ -1,5 +1,6 @@
 //! The gate's own verdict on what it would have been asked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(super) struct Judged {
     pub(super) because: String,
     /// How many entries it met.
     pub(super) entries: usize,
+    /// The kinds of what it rests on and was only found afterwards: the object, its namespace, its owners, what goes along.
+    pub(super) leaned_on: BTreeSet<String>,
 }
 
 pub(super) struct Judge {
@@ -123,9 +126,22 @@ impl Judge {
 
     /// The worst that any entry says, or why nobody can tell.
     pub(super) async fn judge(&mut self, asked: &Asked) -> Result<Judged, String> {
+        self.shared.lock().take_leaned_on();
+        let judged = self.worst(asked).await?;
+        let leaned_on = self.shared.lock().take_leaned_on();
+        Ok(Judged { leaned_on, ..judged })
+    }
+
+    async fn worst(&mut self, asked: &Asked) -> Result<Judged, String> {
         let mut called = Vec::new();
         {
-            let state = self.shared.lock();
+            let mut state = self.shared.lock();
+            if asked.assumed {
+                state.lean_on(&asked.place.group, &asked.place.plural);
+            }
+            if state.namespace(&asked.place.namespace).is_some_and(|held| held.assumed) {
+                state.lean_on("", "namespaces");
+            }
             for entry in &self.entries.all {
                 if !entry.is_about(asked.operation, &asked.place.group, &asked.place.plural, &asked.subresource) {
                     continue;
@@ -223,6 +239,6 @@ fn read(answer: &[u8], asked: &Asked, rule: &str, path: &Path) -> Judged {
         rule: if rules.is_empty() { rule.to_owned() } else { rules },
         action: if action.is_empty() { guessed.to_owned() } else { action },
         because,
-        entries: 0,
+        ..Judged::default()
     }
 }

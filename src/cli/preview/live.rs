@@ -1,6 +1,6 @@
 //! What Tagout itself has written down: its log, from its pods or from wherever logs are kept.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, stdin};
 use std::path::PathBuf;
@@ -14,8 +14,10 @@ use kube::{Api, Client};
 use serde::Deserialize;
 
 use super::report::{Basis, Report, Requests, Row};
+use super::tally::verdict_of;
 use crate::cli::connection::Cluster;
 use crate::entries::SHARED;
+use crate::guard::Verdict;
 
 /// A line by which Tagout tells of a decision.
 #[derive(Debug, Deserialize)]
@@ -53,7 +55,16 @@ struct Wrapped {
     log: String,
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// One decision: the worst of what was said of it.
+#[derive(Debug)]
+struct Told {
+    at: Timestamp,
+    verdict: Verdict,
+    /// Nothing where there was nothing to decide about.
+    sort: Option<(Sort, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Sort {
     dry_run: bool,
     verdict: String,
@@ -75,12 +86,12 @@ struct Counted {
 /// Decisions, each counted once: several rules ask about one request, and the API server may ask twice.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    rows: BTreeMap<Sort, Counted>,
-    known: HashSet<(String, i64)>,
+    told: Vec<Told>,
+    /// Where a request stands among them, by what it was and when it was last heard of.
+    known: HashMap<(String, i64), usize>,
     from: Option<Timestamp>,
     until: Option<Timestamp>,
     notes: Vec<String>,
-    decided: u64,
     lines: u64,
     foreign: u64,
 }
@@ -163,28 +174,48 @@ impl Heard {
         if line.event != "decided" {
             return;
         }
-        let second = line.timestamp.as_second() / SAME;
-        if !line.request.is_empty() {
-            let known = [second - 1, second].iter().any(|at| self.known.contains(&(line.request.clone(), *at)));
-            self.known.insert((line.request.clone(), second));
-            if known {
-                return;
-            }
-        }
-        self.decided += 1;
+        let Line {
+            timestamp: at, request, because, name, uid, rule, action, kind, namespace, requester, dry_run, ..
+        } = line;
+        // A verdict of another version is none that lets pass.
+        let verdict = verdict_of(&line.verdict).unwrap_or(Verdict::Deny);
+        let object = format!("{kind} \"{name}\" in \"{namespace}\" {uid}");
+        let known = (!request.is_empty()).then(|| format!("{request} {object}"));
         // What no rule was about, and what follows from what was decided, is nothing to decide about.
-        if line.verdict == "allow" && !line.because.starts_with("approved") {
+        let sort = Sort { dry_run, verdict: line.verdict, rule, action, requester, kind, namespace };
+        let sort = (verdict != Verdict::Allow || because.starts_with("approved")).then_some((sort, object));
+        let told = Told { at, verdict, sort };
+        let second = at.as_second() / SAME;
+        let Some(known) = known else {
+            self.told.push(told);
             return;
+        };
+        let earlier = [second - 1, second].iter().find_map(|at| self.known.get(&(known.clone(), *at)).copied());
+        let place = earlier.unwrap_or(self.told.len());
+        self.known.insert((known, second), place);
+        match self.told.get_mut(place) {
+            None => self.told.push(told),
+            // One rule lets pass what another refuses.
+            Some(standing) if (verdict, told.sort.is_some()) > (standing.verdict, standing.sort.is_some()) => {
+                *standing = Told { at: standing.at, ..told };
+            }
+            Some(_) => {}
         }
-        let object = format!("{} \"{}\" in \"{}\" {}", line.kind, line.name, line.namespace, line.uid);
-        let Line { timestamp, verdict, rule, action, kind, namespace, requester, dry_run, .. } = line;
-        let counted = self.rows.entry(Sort { dry_run, verdict, rule, action, requester, kind, namespace }).or_default();
-        counted.requests += 1;
-        if counted.objects.len() < MOST {
-            counted.objects.insert(object);
+    }
+
+    fn rows(told: Vec<Told>) -> BTreeMap<Sort, Counted> {
+        let mut rows: BTreeMap<Sort, Counted> = BTreeMap::new();
+        for Told { at, sort, .. } in told {
+            let Some((sort, object)) = sort else { continue };
+            let counted = rows.entry(sort).or_default();
+            counted.requests += 1;
+            if counted.objects.len() < MOST {
+                counted.objects.insert(object);
+            }
+            counted.first = Some(counted.first.map_or(at, |first| first.min(at)));
+            counted.last = Some(counted.last.map_or(at, |last| last.max(at)));
         }
-        counted.first = Some(counted.first.map_or(timestamp, |first| first.min(timestamp)));
-        counted.last = Some(counted.last.map_or(timestamp, |last| last.max(timestamp)));
+        rows
     }
 
     pub(super) fn report(self) -> Report {
@@ -194,8 +225,9 @@ impl Heard {
         }
         notes.push("what a rule only counts or warns of is refused as soon as it enforces".to_owned());
         notes.push("a webhook is not told by which program it was asked; an audit log tells it".to_owned());
-        let requests = Requests { seen: self.decided, decided: self.decided, untold: 0 };
-        let (dry_runs, rows): (Vec<_>, Vec<_>) = self.rows.into_iter().partition(|(sort, _)| sort.dry_run);
+        let decided = self.told.len() as u64;
+        let requests = Requests { seen: decided, decided, untold: 0 };
+        let (dry_runs, rows): (Vec<_>, Vec<_>) = Self::rows(self.told).into_iter().partition(|(sort, _)| sort.dry_run);
         let mut report = Report {
             source: "log of Tagout".to_owned(),
             from: self.from,
@@ -239,7 +271,7 @@ fn row((sort, counted): (Sort, Counted)) -> Row {
         first: counted.first,
         last: counted.last,
         examples: counted.objects.into_iter().take(EXAMPLES).collect(),
-        consequences: 0,
+        ..Row::default()
     }
 }
 
@@ -289,6 +321,22 @@ mod tests {
         assert_eq!(said, [("agent-7", 2, 1), ("ci", 1, 1)]);
         assert_eq!((report.requests.decided, report.refused()), (3, 3));
         assert!(report.from < report.until);
+    }
+
+    #[test]
+    fn the_worst_of_what_is_said_of_a_request_counts_in_whatever_order_it_is_said() {
+        let verdicts = ["allow", "audit", "deny", "warn"];
+        for turn in 0..verdicts.len() {
+            let said = (0..verdicts.len()).map(|at| {
+                let verdict = verdicts[(turn + at) % verdicts.len()];
+                line(1, verdict, "agent-7", "to-1", &format!("rule-of-{verdict}"))
+            });
+            let report = heard(&said.collect::<Vec<_>>());
+            let rows: Vec<_> =
+                report.rows.iter().map(|row| (row.verdict.as_str(), row.rule.as_str(), row.requests)).collect();
+            assert_eq!(rows, [("deny", "rule-of-deny", 1)]);
+            assert_eq!(report.requests.decided, 1);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod asked;
 mod background;
+mod captured;
 mod entries;
 mod events;
 mod html;
@@ -105,10 +106,10 @@ pub async fn run(options: &Options, connection: &Connection) -> anyhow::Result<(
     let (report, counted) = replayed(options, connection).await?;
     print(&report, options.output)?;
     ensure!(
-        counted.unreadable * 100 <= counted.lines,
-        "{} of {} lines are no audit events; name the API server's audit log in JSON (--audit-log-format=json)",
+        counted.unreadable * 100 <= counted.records,
+        "{} of {} records are no audit events; name the API server's audit log in JSON (--audit-log-format=json)",
         counted.unreadable,
-        counted.lines
+        counted.records
     );
     Ok(())
 }
@@ -138,7 +139,10 @@ async fn replayed(options: &Options, connection: &Connection) -> anyhow::Result<
     let own_namespace = background.own_namespace().unwrap_or_else(|| "tagout-system".to_owned());
     background.lay(&mut shared.lock(), begins);
     if !options.rules_from_log {
-        let rules = background.rules();
+        let (rules, unreadable) = background.rules();
+        if !unreadable.is_empty() {
+            notes.push(format!("these rules cannot be read and judge nothing here: {}", unreadable.join(", ")));
+        }
         if rules.is_empty() {
             bail!("there are no ProtectionRules to judge by; give --rules-from-log, or a --snapshot that has some");
         }
@@ -158,11 +162,11 @@ async fn replayed(options: &Options, connection: &Connection) -> anyhow::Result<
     progress.end();
     let mut counted = events::Counted::default();
     for source in &sources {
-        counted.lines += source.read.lines;
+        counted.records += source.read.records;
         counted.unreadable += source.read.unreadable;
     }
     if counted.unreadable > 0 {
-        notes.push(format!("{} of {} lines are no audit events", counted.unreadable, counted.lines));
+        notes.push(format!("{} of {} records are no audit events", counted.unreadable, counted.records));
     }
     Ok((replay.report("audit log".to_owned(), notes), counted))
 }

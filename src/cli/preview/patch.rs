@@ -2,16 +2,13 @@
 //!
 //! An audit log does not say of which sort a patch was. Where that matters there is more than one answer.
 
+use json_patch::PatchOperation;
 use serde_json::{Map, Value, json};
 
 /// All that it may have become; nothing can be told where there is none.
 pub(super) fn patched(old: &Value, patch: &Value, built_in: bool) -> Result<Vec<Value>, String> {
-    if let Some(operations) = patch.as_array() {
-        let operations: json_patch::Patch =
-            serde_json::from_value(json!(operations)).map_err(|_| "its JSON patch cannot be read".to_owned())?;
-        let mut new = old.clone();
-        json_patch::patch(&mut new, &operations).map_err(|_| "its JSON patch does not fit the object".to_owned())?;
-        return Ok(vec![new]);
+    if patch.is_array() {
+        return operated(old, patch).map(|new| vec![new]);
     }
     if !patch.is_object() {
         return Err("it is no patch".to_owned());
@@ -27,6 +24,52 @@ pub(super) fn patched(old: &Value, patch: &Value, built_in: bool) -> Result<Vec<
         () if directives || strategic == merged => vec![strategic],
         () => vec![merged, strategic],
     })
+}
+
+/// More operations than these the API server refuses, and more that is copied.
+const OPERATIONS: usize = 10_000;
+const COPIED: usize = 3 << 20;
+/// JSON that lies deeper than this nobody reads.
+const DEPTH: usize = 128;
+/// So many items of a list are compared with each other.
+const COMPARED: usize = 10_000_000;
+
+/// One operation after the other. Each may copy all that is there, and twenty that do fill a machine.
+fn operated(old: &Value, patch: &Value) -> Result<Value, String> {
+    let json_patch::Patch(operations) =
+        serde_json::from_value(patch.clone()).map_err(|_| "its JSON patch cannot be read".to_owned())?;
+    if operations.len() > OPERATIONS {
+        return Err("its JSON patch has more operations than an API server takes".to_owned());
+    }
+    let (mut new, mut copied) = (old.clone(), 0_usize);
+    for operation in operations {
+        let (added, path) = match &operation {
+            PatchOperation::Add(one) => (Some(&one.value), &one.path),
+            PatchOperation::Replace(one) => (Some(&one.value), &one.path),
+            PatchOperation::Test(one) => (None, &one.path),
+            PatchOperation::Remove(one) => (None, &one.path),
+            PatchOperation::Move(one) => (new.pointer(one.from.as_str()), &one.path),
+            PatchOperation::Copy(one) => {
+                let added = new.pointer(one.from.as_str());
+                copied = copied.saturating_add(added.map_or(0, |added| added.to_string().len()));
+                (added, &one.path)
+            }
+        };
+        let depth = path.as_str().matches('/').count() + added.map_or(0, depth);
+        if copied > COPIED || depth > DEPTH {
+            return Err("its JSON patch makes more of the object than an API server takes".to_owned());
+        }
+        json_patch::patch(&mut new, &[operation]).map_err(|_| "its JSON patch does not fit the object".to_owned())?;
+    }
+    Ok(new)
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        _ => 1,
+    }
 }
 
 /// What a server-side apply would have left. Whoever applied before takes away what they leave out now, and what that is the
@@ -132,6 +175,9 @@ fn strategic(old: &Value, patch: &Value) -> Result<Value, String> {
 }
 
 fn merged_list(name: &str, mut before: Vec<Value>, items: &[Value]) -> Result<Vec<Value>, String> {
+    if before.len().saturating_mul(items.len()) > COMPARED {
+        return Err(format!("its patch merges a list {name:?} longer than an API server takes"));
+    }
     if SETS.contains(&name) {
         before.extend(items.iter().filter(|item| !before.contains(item)).cloned().collect::<Vec<_>>());
         return Ok(before);
@@ -208,6 +254,23 @@ mod tests {
             "$setElementOrder/env": [], "env": [{"$patch": "delete", "name": "a"}, {"name": "c"}]});
         let expected = json!({"metadata": {"finalizers": ["b"]}, "env": [{"name": "b"}, {"name": "c"}]});
         assert_eq!(patched(&old, &patch, true), Ok(vec![expected]));
+    }
+
+    #[test]
+    fn a_patch_that_copies_the_object_into_itself_again_and_again_is_not_followed() {
+        let copies = |from: &str, path: fn(usize) -> String, times: usize| {
+            let all = (0..times).map(|time| json!({"op": "copy", "from": from, "path": path(time)}));
+            patched(&json!({"a": "x".repeat(1000)}), &all.collect(), true)
+        };
+        assert!(copies("", |time| format!("/{time}"), 60).is_err(), "it doubles each time");
+        assert!(copies("/a", |time| format!("/{time}"), 20_000).is_err());
+        assert!(copies("/a", |time| format!("/{time}"), 20).is_ok());
+    }
+
+    #[test]
+    fn a_patch_that_puts_one_thing_into_another_without_end_is_not_followed() {
+        let all = (1..300).map(|time| json!({"op": "add", "path": "/a".repeat(time), "value": {}}));
+        assert!(patched(&json!({}), &all.collect(), true).is_err());
     }
 
     #[rstest]

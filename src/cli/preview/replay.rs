@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use serde_json::Value;
+
 use crate::guard::Verdict;
 
 use super::asked::{Asked, Turned, Write};
@@ -9,8 +11,8 @@ use super::events::Event;
 use super::judge::{Judge, Judged};
 use super::report::{Basis, Report};
 use super::served::Shared;
-use super::state::{reduced, text};
-use super::tally::Tally;
+use super::state::{Held, MEMORY, Place, reduced, text};
+use super::tally::{Tally, verdict_of};
 use crate::cluster::Told;
 use crate::entries;
 
@@ -67,6 +69,7 @@ impl Replay {
         }
         // How rules came to be is not judged by what they are now.
         if self.is_given(&write) {
+            self.tally.given += 1;
             return;
         }
         self.clock.set(event.at);
@@ -91,7 +94,7 @@ impl Replay {
                     place.name == entries::SHARED || entries::rule_name(&place.name).is_some()
                 }
                 ("tagout.dev", "protectionrules" | "approverteams") => true,
-                ("", "secrets") => place.name.starts_with("tagout-"),
+                ("", "secrets") => place.namespace == self.own_namespace && MEMORY.contains(&place.name.as_str()),
                 _ => false,
             }
     }
@@ -101,7 +104,8 @@ impl Replay {
         let turned = write.turned(&self.shared.lock());
         let judged = match turned {
             Turned::Untold(why) => Err(why),
-            Turned::Each(all) => self.each(write, all).await,
+            Turned::Each(all) => self.each(write, all, None).await,
+            Turned::AtLeast(all, why) => self.each(write, all, Some(why)).await,
             Turned::OneOf(all) => self.one_of(write, all).await,
         };
         match judged {
@@ -123,24 +127,52 @@ impl Replay {
         }
     }
 
-    async fn each(&mut self, write: &Write<'_>, all: Vec<Asked>) -> Result<Judged, String> {
-        let mut worst = Judged::default();
-        let mut again = false;
+    /// All of them, of which one that is refused has the request refused. What is not known of the others may be worse than
+    /// all that is known, unless that is the worst.
+    async fn each(
+        &mut self,
+        write: &Write<'_>,
+        all: Vec<Asked>,
+        mut unknown: Option<String>,
+    ) -> Result<Judged, String> {
+        let mut judged: Vec<(Asked, Judged)> = Vec::new();
+        let mut gone: Vec<(Place, Held)> = Vec::new();
         for asked in all {
             self.judge.catch_up().await;
-            let judged = self.judge.judge(&asked).await.map_err(|why| doubtful(&asked, why))?;
-            self.count(write, &asked, &judged, again);
-            again |= judged.verdict != Verdict::Allow;
-            let refused = judged.verdict == Verdict::Deny;
-            if worst.because.is_empty() || judged.verdict > worst.verdict {
-                worst = judged;
-            }
+            let one = match self.judge.judge(&asked).await {
+                Ok(one) => one,
+                Err(why) => {
+                    unknown.get_or_insert(doubtful(&asked, why));
+                    continue;
+                }
+            };
+            let (place, refused) = (asked.place.clone(), one.verdict == Verdict::Deny);
+            judged.push((asked, one));
             if write.refused && write.event.verb == "deletecollection" && !write.dry_run {
                 if refused {
                     break;
                 }
                 // It went before the first that was refused.
-                self.shared.lock().remove(&asked.place);
+                let mut state = self.shared.lock();
+                gone.extend(state.get(&place).cloned().map(|held| (place.clone(), held)));
+                state.remove(&place);
+            }
+        }
+        let is_known = judged.iter().any(|(_, one)| one.verdict == Verdict::Deny);
+        if let Some(why) = unknown.filter(|_| !is_known) {
+            // Nobody knows how far it came.
+            for (place, held) in gone {
+                self.shared.lock().put_reduced(place, Value::clone(&held.object), true);
+            }
+            return Err(why);
+        }
+        let mut worst = Judged::default();
+        let mut again = false;
+        for (asked, one) in judged {
+            self.count(write, &asked, &one, again);
+            again |= one.verdict != Verdict::Allow;
+            if worst.because.is_empty() || one.verdict > worst.verdict {
+                worst = one;
             }
         }
         Ok(worst)
@@ -173,10 +205,15 @@ impl Replay {
             return;
         }
         let happened = !write.refused;
-        if happened && self.tally.follows(asked) {
+        let namespace_uid = {
+            let state = self.shared.lock();
+            let namespace = state.namespace(&asked.place.namespace);
+            namespace.map_or_else(String::new, |held| text(&held.object, "/metadata/uid").to_owned())
+        };
+        if happened && self.tally.follows(asked, write.event.authenticated(), &namespace_uid) {
             return;
         }
-        let basis = if asked.assumed { Basis::Assumed } else { Basis::Replayed };
+        let basis = if judged.leaned_on.is_empty() { Basis::Replayed } else { Basis::Assumed };
         self.tally.judged(write.event, asked, judged, basis, again, happened);
     }
 
@@ -186,8 +223,13 @@ impl Replay {
         if let Some(verdict) = recorded {
             self.tally.requests.decided += 1;
             let said = |name: &str| annotation(write.event, name).unwrap_or_default().to_owned();
-            let judged =
-                Judged { verdict, rule: said("rules"), action: said("action"), because: said("because"), entries: 0 };
+            let judged = Judged {
+                verdict,
+                rule: said("rules"),
+                action: said("action"),
+                because: said("because"),
+                ..Judged::default()
+            };
             self.tally.judged(write.event, &asked, &judged, Basis::Recorded, false, !write.refused);
             self.tally.compared(write.event, recorded, Err(why), "");
         } else if self.judge.may_concern(&asked) {
@@ -211,6 +253,10 @@ impl Replay {
     pub(super) fn report(self, source: String, mut notes: Vec<String>) -> Report {
         let many = |count: u64, what: &str| (count > 0).then(|| format!("{count} {what}"));
         notes.extend(many(self.tally.trials, "dry-runs by which Tagout tries itself are not listed"));
+        notes.extend(many(
+            self.tally.given,
+            "changes of rules, of teams and of what Tagout remembers of them are not judged: the rules were given",
+        ));
         notes.extend(many(self.tally.failed_open, "requests passed because Tagout did not answer (failed-open)"));
         notes.extend(many(
             self.tally.unanswered,
@@ -244,14 +290,7 @@ fn recorded(event: &Event, refused: bool) -> Option<Verdict> {
 
 fn verdict_in(event: &Event) -> Option<Verdict> {
     let own = event.annotations.iter().filter(|(key, _)| key.ends_with(".tagout.dev/verdict"));
-    own.filter_map(|(_, said)| match said.as_str() {
-        "allow" => Some(Verdict::Allow),
-        "audit" => Some(Verdict::Audit),
-        "warn" => Some(Verdict::Warn),
-        "deny" => Some(Verdict::Deny),
-        _ => None,
-    })
-    .max()
+    own.filter_map(|(_, said)| verdict_of(said)).max()
 }
 
 fn annotation<'e>(event: &'e Event, name: &str) -> Option<&'e str> {
@@ -278,3 +317,7 @@ impl Write<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "replay_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! What a preview says, for programs and for people.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use jiff::Timestamp;
@@ -58,6 +59,10 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
     pub examples: Vec<String>,
+    /// The kinds of what these verdicts rest on and was only found afterwards: the objects themselves, their namespaces and
+    /// owners, what would have gone along.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub assumed: BTreeSet<String>,
     /// Requests that followed from these, and would not have been made without them.
     pub consequences: u64,
 }
@@ -82,6 +87,15 @@ impl Basis {
             Self::Replayed => "replayed",
             Self::Assumed => "assumed",
         }
+    }
+}
+
+impl Row {
+    /// Like `replayed`, or `assumed: namespaces, pods`.
+    pub fn rests_on(&self) -> String {
+        let assumed: Vec<&str> = self.assumed.iter().map(String::as_str).collect();
+        let (basis, assumed) = (self.basis.as_str(), assumed.join(", "));
+        if assumed.is_empty() { basis.to_owned() } else { format!("{basis}: {assumed}") }
     }
 }
 
@@ -168,7 +182,7 @@ fn rows(said: &mut String, title: &str, rows: &[Row]) {
             row.objects.to_string(),
             row.consequences.to_string(),
             row.last.map(seconds).unwrap_or_default(),
-            row.basis.as_str().to_owned(),
+            row.rests_on(),
         ]
     });
     let header = [

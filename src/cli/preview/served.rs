@@ -11,7 +11,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::selects::Labels;
-use super::state::{Held, Place, State, labels, metadata, text};
+use super::state::{Held, Place, State, labels, metadata, set, text};
 use crate::cluster::Told;
 
 /// The cluster in memory, shared by who folds it and who asks it.
@@ -103,11 +103,19 @@ impl State {
         };
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         match (method, name) {
-            (&Method::GET, Some(name)) => match self.get(&place(name)) {
-                Some(held) => (StatusCode::OK, shaped(held, &api_version, asked.shape)),
-                None => missing(),
-            },
-            (&Method::GET, None) => (StatusCode::OK, self.listed(group, plural, namespace, &api_version, asked)),
+            (&Method::GET, Some(name)) => {
+                let Some(held) = self.get(&place(name)).cloned() else { return missing() };
+                if held.assumed {
+                    self.lean_on(group, plural);
+                }
+                (StatusCode::OK, shaped(&held, &api_version, asked.shape))
+            }
+            (&Method::GET, None) => {
+                if self.selected(group, plural, namespace, asked).any(|held| held.assumed) {
+                    self.lean_on(group, plural);
+                }
+                (StatusCode::OK, self.listed(group, plural, namespace, &api_version, asked))
+            }
             (&Method::POST | &Method::PUT, name) => {
                 let Ok(object) = serde_json::from_slice::<Value>(body) else { return missing() };
                 let place = place(name.unwrap_or_else(|| text(&object, "/metadata/name")));
@@ -117,10 +125,20 @@ impl State {
         }
     }
 
-    fn listed(&self, group: &str, plural: &str, namespace: Option<&str>, api_version: &str, asked: &Asked) -> Value {
+    fn selected<'s>(
+        &'s self,
+        group: &'s str,
+        plural: &'s str,
+        namespace: Option<&'s str>,
+        asked: &'s Asked,
+    ) -> impl Iterator<Item = &'s Held> {
         let selected =
             |held: &&Held| asked.selector.as_ref().is_none_or(|selector| selector.matches(&labels(&held.object)));
-        let found = self.list(group, plural, namespace).map(|(_, held)| held).filter(selected);
+        self.list(group, plural, namespace).map(|(_, held)| held).filter(selected)
+    }
+
+    fn listed(&self, group: &str, plural: &str, namespace: Option<&str>, api_version: &str, asked: &Asked) -> Value {
+        let found = self.selected(group, plural, namespace, asked);
         let title = self.kinds.get(group, plural).map_or("", |kind| kind.title.as_str());
         match asked.shape {
             Shape::Table => {
@@ -168,7 +186,7 @@ fn shaped(held: &Held, api_version: &str, shape: Shape) -> Value {
         return json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata(&held.object)});
     }
     let mut object = Value::clone(&held.object);
-    object["apiVersion"] = json!(api_version);
+    set(&mut object, &["apiVersion"], json!(api_version));
     object
 }
 

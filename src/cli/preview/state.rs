@@ -1,12 +1,12 @@
 //! A cluster in memory: folded from what a log says happened, with as much of each object as decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::kinds::Kinds;
-use crate::api::sha256;
+use crate::api::{kind_name, sha256};
 
 /// Where an object stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,16 +33,23 @@ pub(super) struct State {
     news: Vec<Place>,
     /// Whether rules, teams or what they rest on have changed.
     rules_changed: bool,
+    /// The kinds of which something was looked up that was only found afterwards.
+    leaned_on: BTreeSet<String>,
 }
 
 /// Secrets by which Tagout knows what counts. They hold no key.
-const MEMORY: [&str; 3] = ["tagout-epoch", "tagout-settled", "tagout-unlocks"];
+pub(super) const MEMORY: [&str; 3] = ["tagout-epoch", "tagout-settled", "tagout-unlocks"];
 
 /// Of a longer text only its digest is kept, which still says whether it has changed.
 const LONGEST: usize = 256;
 
-/// Written all the time by the cluster itself, and in no rule.
-pub(super) const PASSING: [&str; 2] = ["events", "bindings"];
+/// What kubectl keeps of an object beside it: all of its contents once more. No rule asks for it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Written all the time by the cluster itself, and in no rule. Kinds of that name in other groups are anybody's.
+pub(super) fn is_passing(place: &Place) -> bool {
+    matches!((place.group.as_str(), place.plural.as_str()), ("" | "events.k8s.io", "events") | ("", "bindings"))
+}
 
 impl State {
     pub(super) fn get(&self, place: &Place) -> Option<&Held> {
@@ -69,13 +76,17 @@ impl State {
     }
 
     pub(super) fn put(&mut self, place: Place, object: Value, assumed: bool) {
-        if PASSING.contains(&place.plural.as_str()) || place.name.is_empty() {
+        if is_passing(&place) || place.name.is_empty() {
             return;
         }
         self.put_reduced(place, reduced(object), assumed);
     }
 
     pub(super) fn put_reduced(&mut self, place: Place, object: Value, assumed: bool) {
+        // A log may say anything; what is held is an object, so that whoever asks for it finds one.
+        if !object.is_object() {
+            return;
+        }
         if place.plural == "customresourcedefinitions" {
             self.learn(&object);
         }
@@ -105,10 +116,22 @@ impl State {
         }
     }
 
+    pub(super) fn namespace(&self, name: &str) -> Option<&Held> {
+        self.get(&Place { plural: "namespaces".to_owned(), name: name.to_owned(), ..Place::default() })
+    }
+
     /// The labels of a namespace, if there is one.
     pub(super) fn labels(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
-        let place = Place { plural: "namespaces".to_owned(), name: namespace.to_owned(), ..Place::default() };
-        self.get(&place).map(|held| labels(&held.object))
+        self.namespace(namespace).map(|held| labels(&held.object))
+    }
+
+    /// Notes that a verdict is to rest on what was only found afterwards.
+    pub(super) fn lean_on(&mut self, group: &str, plural: &str) {
+        self.leaned_on.insert(kind_name(group, plural));
+    }
+
+    pub(super) fn take_leaned_on(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.leaned_on)
     }
 
     pub(super) fn next_version(&mut self) -> String {
@@ -176,8 +199,14 @@ pub(super) fn reduced(mut object: Value) -> Value {
             metadata.insert("managedFields".to_owned(), json!(applied));
         }
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-            let own = |key: &str| key.starts_with("tagout.dev/");
-            annotations.iter_mut().filter(|(key, _)| !own(key)).for_each(|(_, value)| shorten(value, LONGEST));
+            // A digest tells a short text to whoever knows the rest of it, as kubectl's copy of a Secret is known.
+            for (key, value) in annotations.iter_mut().filter(|(key, _)| !key.starts_with("tagout.dev/")) {
+                if kind == "Secret" || key == LAST_APPLIED {
+                    *value = json!("");
+                } else {
+                    shorten(value, LONGEST);
+                }
+            }
         }
     }
     let longest = match kind.as_str() {
@@ -204,6 +233,19 @@ pub(super) fn nothing_keeps(object: &Value) -> bool {
     let empty = |path: &str| object.pointer(path).and_then(Value::as_array).is_none_or(Vec::is_empty);
     let grace = object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or_default();
     empty("/metadata/finalizers") && grace == 0 && (text(object, "/kind") != "Namespace" || empty("/spec/finalizers"))
+}
+
+/// Puts a value where a path of names ends. What stands in the way is none of an object, and gives way.
+pub(super) fn set(object: &mut Value, path: &[&str], value: Value) {
+    let mut at = object;
+    for name in path {
+        if !at.is_object() {
+            *at = json!({});
+        }
+        let Some(fields) = at.as_object_mut() else { return };
+        at = fields.entry(*name).or_insert(Value::Null);
+    }
+    *at = value;
 }
 
 pub(super) fn is_going(object: &Value) -> bool {
@@ -242,6 +284,47 @@ mod tests {
         assert_ne!(held, secret("b3RoZXI="));
         assert_eq!(held, secret("aHVudGVyMg=="));
         assert_eq!(held["data"]["b"], "", "what is empty stays empty");
+    }
+
+    #[test]
+    fn what_kubectl_keeps_of_an_object_beside_it_is_not_held() {
+        for kind in ["Secret", "ConfigMap", "Deployment"] {
+            let annotations = json!({LAST_APPLIED: "{\"data\":{\"a\":\"aHVudGVyMg==\"}}", "tagout.dev/approval": "[]"});
+            let held = reduced(json!({"kind": kind, "metadata": {"name": "s", "annotations": annotations}}));
+            assert_eq!(
+                held["metadata"]["annotations"],
+                json!({LAST_APPLIED: "", "tagout.dev/approval": "[]"}),
+                "{kind}"
+            );
+        }
+        let named = json!({"kind": "Secret", "metadata": {"annotations": {"example.com/password": "hunter2"}}});
+        assert!(!reduced(named).to_string().contains("hunter2"), "nobody knows what is written beside a Secret");
+    }
+
+    #[test]
+    fn events_of_a_group_of_somebodys_own_are_held_and_those_of_kubernetes_are_not() {
+        let mut state = State::default();
+        for (group, plural, held) in [
+            ("", "events", false),
+            ("events.k8s.io", "events", false),
+            ("", "bindings", false),
+            ("concerts.example.com", "events", true),
+            ("servicebinding.io", "bindings", true),
+        ] {
+            let place = Place { group: group.to_owned(), ..place(plural, "n", "x") };
+            state.put(place.clone(), json!({}), false);
+            assert_eq!(state.get(&place).is_some(), held, "{plural}.{group}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_not_held_and_gives_way_to_a_value() {
+        let mut state = State::default();
+        state.put(place("pods", "n", "x"), json!(["forged"]), false);
+        assert!(state.get(&place("pods", "n", "x")).is_none());
+        let mut forged = json!({"spec": "text"});
+        set(&mut forged, &["spec", "replicas"], json!(0));
+        assert_eq!(forged, json!({"spec": {"replicas": 0}}));
     }
 
     #[test]

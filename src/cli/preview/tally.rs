@@ -17,7 +17,7 @@ use crate::guard::Verdict;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Sort {
     dry_run: bool,
-    refused: bool,
+    passes: bool,
     rule: String,
     action: String,
     verdict: &'static str,
@@ -35,6 +35,7 @@ struct Counted {
     first: Option<Timestamp>,
     last: Option<Timestamp>,
     examples: Vec<String>,
+    assumed: BTreeSet<String>,
     consequences: u64,
 }
 
@@ -46,13 +47,13 @@ pub(super) struct Tally {
     agreement: Agreement,
     from: Option<Timestamp>,
     until: Option<Timestamp>,
-    /// What would not have gone, had its root not: by UID, and by namespace.
+    /// What would not have gone, had its root not: by UID, so that nothing of the same name is taken for it.
     roots: HashMap<String, Sort>,
-    emptied: HashMap<String, Sort>,
     pub(super) failed_open: u64,
     pub(super) unanswered: u64,
     pub(super) trials: u64,
-    pub(super) consequences: u64,
+    /// Changes of the rules by which everything is judged.
+    pub(super) given: u64,
 }
 
 const EXAMPLES: usize = 3;
@@ -75,24 +76,32 @@ impl Tally {
         self.until = Some(self.until.map_or(at, |until| until.max(at)));
     }
 
-    /// The root that a deletion follows from, if that was one that would have been refused.
-    pub(super) fn follows(&mut self, asked: &Asked) -> bool {
-        if asked.operation != "DELETE" || asked.dry_run || !FOLLOWERS.contains(&asked.user.username.as_str()) {
+    /// The root that a deletion follows from, if that was one that would have been refused. Whoever only speaks for a
+    /// controller follows nothing.
+    pub(super) fn follows(&mut self, asked: &Asked, authenticated: &str, namespace_uid: &str) -> bool {
+        let is_itself = FOLLOWERS.contains(&authenticated) && asked.user.username == authenticated;
+        if asked.operation != "DELETE" || asked.dry_run || !is_itself {
             return false;
         }
         let old = asked.old.as_ref();
         let owners = old.and_then(|old| old.pointer("/metadata/ownerReferences")).and_then(|owners| owners.as_array());
-        let mut owners = owners.into_iter().flatten().filter_map(|owner| owner["uid"].as_str());
-        let root =
-            owners.find_map(|uid| self.roots.get(uid)).or_else(|| self.emptied.get(&asked.place.namespace)).cloned();
-        let Some(root) = root else { return false };
+        let owners = owners.into_iter().flatten().filter_map(|owner| owner["uid"].as_str());
+        let Some(root) = owners.chain([namespace_uid]).find_map(|uid| self.roots.get(uid)).cloned() else {
+            return false;
+        };
         if let Some(counted) = self.rows.get_mut(&root) {
             counted.consequences += 1;
-            self.consequences += 1;
         }
-        let uid = old.map_or("", |old| text(old, "/metadata/uid"));
-        self.roots.insert(uid.to_owned(), root);
+        self.root(asked, root);
         true
+    }
+
+    fn root(&mut self, asked: &Asked, sort: Sort) {
+        let uid = asked.old.as_ref().map_or("", |old| text(old, "/metadata/uid"));
+        // Nothing follows from what nobody can tell apart.
+        if !uid.is_empty() {
+            self.roots.insert(uid.to_owned(), sort);
+        }
     }
 
     /// Counts a request once, however many objects it is about.
@@ -112,7 +121,7 @@ impl Tally {
         }
         let sort = Sort {
             dry_run: asked.dry_run,
-            refused: passes,
+            passes,
             rule: judged.rule.clone(),
             action: judged.action.clone(),
             verdict: judged.verdict.as_str(),
@@ -124,6 +133,7 @@ impl Tally {
         };
         let counted = self.rows.entry(sort.clone()).or_default();
         counted.requests += u64::from(!again);
+        counted.assumed.extend(judged.leaned_on.iter().cloned());
         if counted.objects.len() < MOST {
             counted.objects.insert(hash(&(&asked.place.namespace, &asked.place.name)));
         }
@@ -136,11 +146,7 @@ impl Tally {
             }
         }
         if happened && !passes && asked.operation == "DELETE" && !asked.dry_run {
-            let uid = asked.old.as_ref().map_or("", |old| text(old, "/metadata/uid"));
-            if asked.place.plural == "namespaces" && asked.place.group.is_empty() {
-                self.emptied.insert(asked.place.name.clone(), sort.clone());
-            }
-            self.roots.insert(uid.to_owned(), sort);
+            self.root(asked, sort);
         }
     }
 
@@ -215,6 +221,7 @@ impl Tally {
                 first: counted.first,
                 last: counted.last,
                 examples: counted.examples,
+                assumed: counted.assumed,
                 consequences: counted.consequences,
             });
         }
@@ -233,6 +240,11 @@ impl Tally {
             notes,
         }
     }
+}
+
+/// A verdict, as Tagout writes it down.
+pub(super) fn verdict_of(said: &str) -> Option<Verdict> {
+    [Verdict::Allow, Verdict::Audit, Verdict::Warn, Verdict::Deny].into_iter().find(|one| one.as_str() == said)
 }
 
 fn hash(value: &impl Hash) -> u64 {
