@@ -1,13 +1,14 @@
 //! `kubectl tagout preview --audit-log`: what is decided again is what was decided.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use controlplane::{Options, User};
 use serde_json::{Value, json};
 
 use crate::redteam;
 use crate::routine::{DAILY_WORK, rolled_out};
-use crate::world::{World, eventually, instead_of_shared, rule, text};
+use crate::world::{World, deployment, eventually, instead_of_shared, rule, shared, text};
 
 /// A world whose API server writes down everything that is written, and the folder of what it writes by.
 fn watched() -> &'static World {
@@ -61,6 +62,48 @@ fn agrees(report: &Value) {
 fn refusals(report: &Value) -> u64 {
     let rows = ["rows", "dryRuns"].iter().flat_map(|part| report[part].as_array().into_iter().flatten());
     rows.filter(|row| row["verdict"] == "deny").filter_map(|row| row["requests"].as_u64()).sum()
+}
+
+/// Contents reach an object's annotations too, by kubectl itself.
+#[test]
+fn what_people_apply_as_secret_is_in_no_file_that_a_capture_writes() {
+    let world = shared();
+    let namespace = world.unprotected();
+    let (plain, encoded) = ("hunter2-in-the-clear", "aHVudGVyMi1pbi10aGUtY2xlYXI=");
+    let mut secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "kept"}, "data": {"a": encoded}});
+    namespace.apply(User::Admin, &secret).succeeds();
+    secret["metadata"] = json!({"name": "spoken", "annotations": {"example.com/password": plain}});
+    secret["stringData"] = json!({"b": plain});
+    namespace.apply(User::Admin, &secret).succeeds();
+    let map =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "map"}, "data": {"password": plain}});
+    namespace.apply(User::Admin, &map).succeeds();
+    let mut workload = deployment("told");
+    workload["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "PASSWORD", "value": plain}]);
+    workload["spec"]["template"]["spec"]["containers"][0]["args"] = json!([format!("--password={plain}")]);
+    namespace.apply(User::Admin, &workload).succeeds();
+    rolled_out(&namespace, "deployment/told");
+    let kept = tempfile::tempdir().expect("a folder");
+    let file = kept.path().join("cluster.json");
+    fs::write(&file, "").expect("a file");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a file");
+    let path = file.display().to_string();
+    world.kubectl(User::Admin, &["tagout", "preview", "--capture", &path]).succeeds();
+    let captured = fs::read_to_string(&file).expect("a file");
+    for (what, there) in [
+        (encoded, false),
+        (plain, false),
+        (namespace.name.as_str(), true),
+        ("\"PASSWORD\"", false),
+        ("\"password\"", true),
+        ("example.com/password", true),
+        ("-----BEGIN", false),
+    ] {
+        // Certificates that the cluster shows to everybody are encoded.
+        assert_eq!(captured.contains(what), there, "{what}");
+    }
+    assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
 }
 
 /// A rule only warned, and what it warned of happened.
