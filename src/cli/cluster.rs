@@ -41,6 +41,14 @@ impl Setting {
         Ok(Self { kinds, protection, caller, now })
     }
 
+    /// What is asked of rules alone, by whomever.
+    pub async fn of_rules(client: &Client) -> anyhow::Result<Self> {
+        let (mut protection, now) = tokio::try_join!(protection(client), now(client))?;
+        protection.settle(now);
+        let caller = Caller { name: String::new(), groups: Vec::new() };
+        Ok(Self { kinds: Kinds::default(), protection, caller, now })
+    }
+
     pub fn rules(&self) -> &Rules {
         &self.protection.rules
     }

@@ -74,7 +74,7 @@ pub fn completes(words: &[String]) -> Option<anyhow::Result<()>> {
     (first == completion::ASKED).then(|| completion::complete(typed))
 }
 
-/// Most commands are done when nothing went wrong; doctor's exit code says what it found.
+/// Most commands are done when nothing went wrong; the exit codes of doctor and preview say what they found.
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let connection = arguments.connection;
     let done = match arguments.command {
@@ -82,7 +82,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Approve(options) => approve::run(options, &connection).await,
         Command::Revoke(options) => revoke::run(&options, &connection).await,
         Command::Impact(options) => impact::run(&options, &connection).await,
-        Command::Preview(options) => Box::pin(preview::run(&options, &connection)).await,
+        Command::Preview(options) => return Box::pin(preview::run(&options, &connection)).await,
         Command::Get(options) => get::run(&options, &connection).await,
         Command::Status(options) => status::run(&options, &connection.open().await?).await,
         Command::Doctor(options) => return doctor::run(&options, &connection).await,

@@ -135,7 +135,7 @@ impl Rule {
     }
 
     /// Whether what has a living controller is left to that controller, which makes it anew.
-    pub(super) fn lets_follow(&self, subject: &Subject) -> bool {
+    pub fn lets_follow(&self, subject: &Subject) -> bool {
         // What holds other things is nobody's to make anew; and where nobody asks who gets a controller, having one says
         // nothing.
         self.actions.contains(&Action::Unprotect) && self.lets_makers(subject)

@@ -40,6 +40,7 @@ mod outage;
 mod outcome;
 mod plantings;
 mod preview_replay;
+mod preview_rule;
 mod recreation;
 mod routine;
 mod rules;

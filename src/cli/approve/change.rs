@@ -156,7 +156,7 @@ fn accepted(weighed: Weighed, object: &LiveObject) -> anyhow::Result<Weighed> {
     }
 }
 
-fn stored_rule(name: &str, new: Option<Box<ProtectionRuleSpec>>, setting: &Setting) -> Changed {
+pub fn stored_rule(name: &str, new: Option<Box<ProtectionRuleSpec>>, setting: &Setting) -> Changed {
     let written = setting.protection.written.iter().find(|rule| rule.metadata.name.as_deref() == Some(name));
     let rejected = written
         .and_then(|rule| condition(rule, "Ready"))

@@ -67,7 +67,7 @@ impl Entries {
 }
 
 impl Entry {
-    fn read(webhook: ValidatingWebhook) -> Option<Self> {
+    pub(super) fn read(webhook: ValidatingWebhook) -> Option<Self> {
         let path = webhook.client_config.service.and_then(|service| service.path).unwrap_or_default();
         let path = match path.split('/').skip(1).collect::<Vec<_>>()[..] {
             ["v1", "rules", rule] => Path::Rule(rule.to_owned()),

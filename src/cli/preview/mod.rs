@@ -1,4 +1,4 @@
-//! `kubectl tagout preview`: what rules would have made of what happened. It changes nothing.
+//! `kubectl tagout preview`: what rules would have made of what happened, and what one would do. It changes nothing.
 //!
 //! An audit log is replayed through the very gate that decides: a cluster in memory, folded from the log's events, answers
 //! what the gate looks up, and it is as late as it was then.
@@ -13,6 +13,7 @@ mod judge;
 mod kinds;
 mod live;
 mod patch;
+mod proposed;
 mod replay;
 pub mod report;
 mod selects;
@@ -23,6 +24,7 @@ mod uri;
 
 use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -37,26 +39,34 @@ use super::connection::Connection;
 use super::output::Document;
 use super::words::say;
 
-/// Show what rules would have refused of what happened
+/// Show what rules would have refused of what happened, or what a rule in a file would do
 ///
 /// Replays an API server's audit log through the same decision that the webhook makes. Rules are those of the cluster, as if
 /// each enforced. What the log does not show is taken from the cluster as it is now, and said to be assumed.
+///
+/// With -f: what is wrong with the rules of a file, what they would cover and who would have to approve. Exit codes: 0 when
+/// all of them may be applied; 2 when one has faults or is accepted from nobody; 3 when applying one needs an approval; 1 for
+/// any other error.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
         kubectl tagout preview --audit-log /var/log/kubernetes/audit.log\n  \
         kubectl tagout preview --audit-log audit/ --rules-from-log -o json   # as Tagout should have decided at the time\n  \
+        kubectl tagout preview -f rule.yaml                                  # before it is applied\n  \
         kubectl tagout preview --capture cluster.json                        # for a preview elsewhere\n  \
         kubectl tagout preview --live --since 7d -o html > seen.html         # what rules in Audit and Warn have seen\n  \
         zcat audit-*.gz | kubectl tagout preview --audit-log - --snapshot cluster.json --offline")]
 pub struct Options {
     /// Files and folders with audit events in JSON, compressed or not (- is standard input)
-    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present_any = ["capture", "live", "log"])]
+    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present_any = ["capture", "live", "log", "filename"])]
     audit_log: Vec<PathBuf>,
+    /// Files with ProtectionRules, in YAML or JSON: what they would do in the cluster as it is (- is standard input)
+    #[arg(short, long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["audit_log", "live", "log", "capture"])]
+    filename: Vec<PathBuf>,
     /// Judge each request by the rules of its time, where the log shows them
     #[arg(long, requires = "audit_log")]
     rules_from_log: bool,
     /// What was in the cluster, as --capture wrote it
-    #[arg(long, value_name = "FILE", requires = "audit_log")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["live", "log", "capture"])]
     snapshot: Option<PathBuf>,
     /// What rules in mode Audit and Warn have seen, and others have refused, by the logs of Tagout's pods
     #[arg(long, conflicts_with_all = ["audit_log", "log", "capture", "offline"])]
@@ -86,7 +96,38 @@ enum Output {
     Html,
 }
 
-pub async fn run(options: &Options, connection: &Connection) -> anyhow::Result<()> {
+/// With -f its exit code says what was found.
+pub async fn run(options: &Options, connection: &Connection) -> anyhow::Result<ExitCode> {
+    if options.filename.is_empty() {
+        return happened(options, connection).await.map(|()| ExitCode::SUCCESS);
+    }
+    let found = proposed::look(&options.filename, scene(options, connection).await?).await?;
+    match options.output {
+        Output::Table => say(&found.text())?,
+        Output::Json => Document::Json.print(&found)?,
+        Output::Html => bail!("-o html is for what happened; with -f choose table or json"),
+    }
+    Ok(found.exit_code())
+}
+
+/// Where the rules of a file are looked at: in the cluster, unless there is a snapshot.
+async fn scene(options: &Options, connection: &Connection) -> anyhow::Result<proposed::Scene> {
+    let (background, client) = match &options.snapshot {
+        Some(path) => (Background::file(path)?, None),
+        None if options.offline => bail!("-f needs a cluster, or a --snapshot of one"),
+        None => {
+            let client = connection.open().await.context("use --snapshot for a preview without the cluster")?.client;
+            (Background::live(&client).await?, Some(client))
+        }
+    };
+    let own_namespace = background.own_namespace().unwrap_or_else(|| HOME.to_owned());
+    Ok(proposed::Scene { background, client, own_namespace })
+}
+
+/// Where Tagout runs, unless its entries say otherwise.
+const HOME: &str = "tagout-system";
+
+async fn happened(options: &Options, connection: &Connection) -> anyhow::Result<()> {
     if let Some(path) = &options.capture {
         let found = Background::live(&connection.open().await?.client).await?;
         for note in &found.notes {
@@ -136,7 +177,7 @@ async fn replayed(options: &Options, connection: &Connection) -> anyhow::Result<
     let shared = Shared::default();
     let mut next = events::next(&mut sources)?;
     let begins = next.as_ref().map(|event| event.at);
-    let own_namespace = background.own_namespace().unwrap_or_else(|| "tagout-system".to_owned());
+    let own_namespace = background.own_namespace().unwrap_or_else(|| HOME.to_owned());
     background.lay(&mut shared.lock(), begins);
     if !options.rules_from_log {
         let (rules, unreadable) = background.rules();

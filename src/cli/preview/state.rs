@@ -75,6 +75,10 @@ impl State {
         self.objects.range(from..).take_while(move |(place, _)| within(place))
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Place, &Held)> {
+        self.objects.iter()
+    }
+
     pub(super) fn put(&mut self, place: Place, object: Value, assumed: bool) {
         if is_passing(&place) || place.name.is_empty() {
             return;
