@@ -54,7 +54,8 @@ pub fn look(html: &str) -> Option<Value> {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let page = folder.path().join("page.html");
-    let policy = html.find("<meta http-equiv=\"Content-Security-Policy\"").expect("the page allows nothing to be fetched");
+    let policy =
+        html.find("<meta http-equiv=\"Content-Security-Policy\"").expect("the page allows nothing to be fetched");
     let policy = policy..policy + html[policy..].find('>').expect("its end") + 1;
     let mut measuring = html.to_owned();
     measuring.replace_range(policy, "");
@@ -75,7 +76,8 @@ pub fn look(html: &str) -> Option<Value> {
 }
 
 fn browser() -> Option<&'static str> {
-    let is_there = |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
+    let is_there =
+        |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success());
     BROWSERS.into_iter().find(|name| is_there(name))
 }
 

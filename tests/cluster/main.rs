@@ -10,6 +10,7 @@ mod approvals;
 mod bad_input;
 mod balancer;
 mod break_glass;
+mod browser;
 mod budgets;
 mod carriers;
 mod cascades;

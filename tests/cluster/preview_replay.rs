@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use controlplane::{Options, User};
 use serde_json::{Value, json};
 
+use crate::browser;
 use crate::redteam;
 use crate::routine::{DAILY_WORK, rolled_out};
 use crate::world::{World, deployment, eventually, instead_of_shared, rule, shared, text};
@@ -55,8 +56,13 @@ fn agrees(report: &Value) {
     let differ = ["onlyRecorded", "onlyReplayed", "untold"].map(|part| agreement[part].as_u64());
     assert_eq!(differ, [Some(0); 3], "{report:#}");
     assert!(agreement["both"].as_u64() > Some(0), "{report:#}");
-    assert_eq!(report["requests"]["untold"], 0, "{report:#}");
-    assert_eq!(report["requests"]["seen"], report["requests"]["decided"], "{report:#}");
+    // Of all but a few, that no webhook was asked about: a write that is logged after its object went has nothing before it.
+    let [seen, decided, untold] = ["seen", "decided", "untold"].map(|part| report["requests"][part].as_u64());
+    assert_eq!(seen, decided.zip(untold).map(|(decided, untold)| decided + untold), "{report:#}");
+    assert!(untold <= seen.map(|seen| seen / 200), "{report:#}");
+    for reason in report["untold"].as_array().into_iter().flatten() {
+        assert!(text(&reason["why"]).starts_with("the log does not show what was there before"), "{report:#}");
+    }
 }
 
 fn refusals(report: &Value) -> u64 {
@@ -156,6 +162,7 @@ fn what_only_warned_is_judged_as_if_it_enforced_and_what_followed_is_no_denial_o
     ] {
         world.kubectl(User::Admin, &[&["tagout", "preview"], args].concat()).is_refused(&[words]);
     }
+    world.cp.discard();
 }
 
 #[test]
@@ -167,23 +174,35 @@ fn nothing_of_a_days_work_would_have_been_refused() {
     let (report, refused) = replayed(world);
     assert_eq!((refusals(&report), refused), (0, 0), "{report:#}");
     agrees(&report);
+    world.cp.discard();
 }
 
-fn is_refused_again(routes: &[&[redteam::Tried]]) {
+fn is_refused_again(routes: &[&[redteam::Tried]]) -> &'static World {
     let world = watched();
     redteam::walk_on(world, routes);
     let (report, refused) = replayed(world);
     assert!(refused > 100, "only {refused} requests were refused");
     assert_eq!(refusals(&report), refused as u64, "{report:#}");
     agrees(&report);
+    world
 }
 
 #[test]
-fn every_deletion_that_the_red_team_tried_is_refused_again() {
-    is_refused_again(redteam::DELETING);
+fn every_deletion_that_the_red_team_tried_is_refused_again_and_seen_in_a_browser() {
+    let world = is_refused_again(redteam::DELETING);
+    let log = world.cp.audit_log().display().to_string();
+    let args = ["tagout", "preview", "--audit-log", &log, "--rules-from-log", "--offline", "-o", "html"];
+    let page = world.kubectl(User::Carol, &args).succeeds().out;
+    if let Some(seen) = browser::look(&page) {
+        assert!(seen["rows"].as_u64() > Some(10), "{seen:#}");
+        let bars: Vec<u64> = seen["bars"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+        assert!(bars.len() > 5 && bars.iter().all(|width| *width > 0), "{seen:#}");
+        assert_eq!(seen["headings"][0], "What Tagout would have refused");
+    }
+    world.cp.discard();
 }
 
 #[test]
 fn everything_else_that_the_red_team_tried_is_refused_again() {
-    is_refused_again(redteam::OTHERS);
+    is_refused_again(redteam::OTHERS).cp.discard();
 }
