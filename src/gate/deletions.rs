@@ -14,6 +14,7 @@ use crate::guard::{
     needs, remembering,
 };
 use crate::review::{Malformed, Object, RawRequest};
+use crate::telemetry::BREAK_GLASS;
 
 /// What is left of the API server's patience for counting and writing down, when what goes along has been looked up, and
 /// for answering.
@@ -234,6 +235,19 @@ impl Gate {
         decision: Decision<'_>,
         known: Known<'_>,
     ) -> Result<Outcome, Unanswered> {
+        self.finish_with(called, review, request, decision, &[], known).await
+    }
+
+    /// Of one call that does several things: with what else somebody passed alone.
+    pub(super) async fn finish_with(
+        &self,
+        called: Called<'_>,
+        review: &RawRequest<'_>,
+        request: &Request<'_>,
+        decision: Decision<'_>,
+        emergencies: &[(Request<'_>, Decision<'_>)],
+        known: Known<'_>,
+    ) -> Result<Outcome, Unanswered> {
         if is_by_people(&decision) && !known.certain {
             return Ok(Outcome::Uncertain);
         }
@@ -241,7 +255,13 @@ impl Gate {
             Called::Shared => decision.rules.first().map_or("", |rule| &rule.name),
             _ => called.rule(),
         };
-        let audit = self.announce(rule, review, request, &decision, known.deadline).await;
+        let mut audit = self.announce(rule, review, request, &decision, known.deadline).await;
+        for (request, decision) in emergencies {
+            let mut also = self.announce(rule, review, request, decision, known.deadline).await;
+            if let Some(people) = also.remove(BREAK_GLASS) {
+                audit.entry(BREAK_GLASS).and_modify(|all| *all = format!("{all},{people}")).or_insert(people);
+            }
+        }
         Ok(Outcome::Answer(super::answer(&review.uid, &review.resource, request, &decision, audit).to_json()))
     }
 }

@@ -4,7 +4,7 @@ use super::deletions::named;
 use super::{Gate, Known, Outcome, Unanswered, convert};
 use crate::actions::{self, Part, Question, Seen, Write};
 use crate::api::{Action, kind_parts};
-use crate::guard::{Because, Called, Candidate, Decision, Facts, Needs, Reach, Request, Rules, needs};
+use crate::guard::{Because, Called, Candidate, Decision, Facts, Needs, Reach, Request, Rules, Verdict, needs};
 use crate::review::{Malformed, Object, RawRequest};
 
 impl Gate {
@@ -31,23 +31,17 @@ impl Gate {
             new: Part::of(review.object),
         };
         let base = self.subject_of(review, &old, &write).await?;
-        let mut worst = (base.clone(), Decision::default());
+        let mut judged = Vec::new();
         for seen in self.all_seen(called, &write, &base, &new, review).await? {
             let Some((request, needs)) = asked(called, &base, seen, rules)? else { continue };
             let decision = self.decided(&request, &needs, rules, Facts::default()).await;
             if matches!(decision.because, Because::Approved(_)) && !known.certain {
                 return Ok(Outcome::Uncertain);
             }
-            // Who broke glass for one action is told, whatever becomes of the others.
-            if !decision.broke_glass.is_empty() && decision.verdict < worst.1.verdict {
-                self.announce(called.rule(), review, &request, &decision, known.deadline).await;
-            }
-            if decision.verdict > worst.1.verdict || worst.1.because == Because::NotCovered {
-                worst = (request, decision);
-            }
+            judged.push((request, decision));
         }
-        let (request, decision) = worst;
-        self.finish(called, review, &request, decision, known).await
+        let ((request, decision), emergencies) = weighed(judged).unwrap_or(((base, Decision::default()), Vec::new()));
+        self.finish_with(called, review, &request, decision, &emergencies, known).await
     }
 
     /// What the update is about: the object, or the one that a `Scale` is of.
@@ -125,6 +119,16 @@ impl Gate {
     }
 }
 
+/// What decides: the gravest of all that one update does, the first of those that are alike. And where it passes, what
+/// else somebody passed alone.
+fn weighed<R>(mut judged: Vec<(R, Decision)>) -> Option<((R, Decision), Vec<(R, Decision)>)> {
+    let gravity = |at: &usize| (judged[*at].1.verdict, judged[*at].1.because != Because::NotCovered);
+    let gravest = (0..judged.len()).rev().max_by_key(gravity)?;
+    let gravest = judged.remove(gravest);
+    judged.retain(|(_, decision)| gravest.1.verdict != Verdict::Deny && !decision.broke_glass.is_empty());
+    Some((gravest, judged))
+}
+
 /// The request for one action, if any rule guards against it.
 fn asked<'a, 'r>(
     called: Called<'_>,
@@ -149,4 +153,45 @@ fn definition(base: &Request) -> Reach {
     let kind = base.subject.defines().unwrap_or_default();
     let (resource, group) = kind_parts(kind);
     Reach::Definition { group: group.to_owned(), resource: resource.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(verdict: Verdict, because: Because, broke_glass: &[&str]) -> Decision<'static> {
+        let broke_glass = broke_glass.iter().map(ToString::to_string).collect();
+        Decision { verdict, because, broke_glass, ..Decision::default() }
+    }
+
+    /// What decides, and what is told beside it.
+    fn told(judged: Vec<(&'static str, Decision<'static>)>) -> (&'static str, Vec<&'static str>) {
+        let (gravest, emergencies) = weighed(judged).expect("something was judged");
+        (gravest.0, emergencies.into_iter().map(|(name, _)| name).collect())
+    }
+
+    #[test]
+    fn an_emergency_that_comes_after_what_was_approved_is_told_and_one_that_is_refused_is_none() {
+        let approved = || ("scale", decision(Verdict::Allow, Because::Approved(vec!["alice".to_owned()]), &[]));
+        let broken =
+            || ("unprotect", decision(Verdict::Allow, Because::Approved(vec!["carol".to_owned()]), &["carol"]));
+        let refused = || ("finalize", decision(Verdict::Deny, Because::Unapproved, &[]));
+        let warned = || ("discard", decision(Verdict::Warn, Because::Unapproved, &[]));
+        assert_eq!(told(vec![approved(), broken()]), ("scale", vec!["unprotect"]));
+        assert_eq!(told(vec![broken(), approved()]), ("unprotect", vec![]));
+        for judged in [vec![broken(), warned()], vec![warned(), broken()]] {
+            assert_eq!(told(judged), ("discard", vec!["unprotect"]));
+        }
+        for judged in [vec![broken(), refused()], vec![refused(), broken()]] {
+            assert_eq!(told(judged), ("finalize", vec![]));
+        }
+    }
+
+    #[test]
+    fn what_no_rule_covers_decides_only_where_nothing_else_was_judged() {
+        let free = || ("free", Decision::default());
+        let approved = || ("approved", decision(Verdict::Allow, Because::Approved(Vec::new()), &[]));
+        assert_eq!(told(vec![free(), approved()]), ("approved", vec![]));
+        assert_eq!(told(vec![free()]), ("free", vec![]));
+    }
 }

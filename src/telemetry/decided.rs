@@ -71,6 +71,9 @@ struct Told {
     event: Option<&'static str>,
 }
 
+/// The annotation of the audit log that names who passed a rule alone.
+pub const BREAK_GLASS: &str = "break-glass";
+
 impl Decisions {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("decisions", "Requests decided, by the rule that was asked", self.decisions.clone());
@@ -99,7 +102,7 @@ impl Decided<'_, '_> {
             audit.insert("rules", names(decision).join(","));
         }
         if !decision.broke_glass.is_empty() {
-            audit.insert("break-glass", decision.broke_glass.join(","));
+            audit.insert(BREAK_GLASS, decision.broke_glass.join(","));
         }
         audit
     }
@@ -119,7 +122,7 @@ impl Decided<'_, '_> {
             return;
         }
         let object = self.object();
-        let passed = self.decision.verdict == Verdict::Allow;
+        let passed = !matches!(told.kind, Kind::Denied | Kind::WouldDeny);
         // What passes is gone a moment later. Of what returns Tagout itself wrote down that it was there.
         let returns = self.request.action == Action::Recreate;
         let stands = if passed && !returns { telemetry.announcer.stands(&object, by).await } else { Some(true) };

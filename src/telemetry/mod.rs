@@ -22,7 +22,7 @@ use crate::cluster::Announcer;
 use crate::notify::{Data, Kind, Notification, Notifier};
 
 use decided::Decisions;
-pub use decided::{Decided, Unweighed};
+pub use decided::{BREAK_GLASS, Decided, Unweighed};
 use guard::Guard;
 pub use guard::{
     Check, DriftRepaired, EpochEnded, Locked, NotificationsChanged, Relocked, RuleRejected, Tried, UnlockGranted,

@@ -7,19 +7,24 @@ use crate::world::{Namespace, eventually, rule, shared, text};
 
 /// A namespace whose deployments need two approvers, and that carol's team may pass alone.
 fn guarded(name: &str) -> Namespace<'static> {
+    breakable(name, "namespaceSelector", &json!({"anyOf": ["approvers"], "count": 2}));
+    let namespace = shared().unprotected();
+    shared().kubectl(User::Admin, &["label", "namespace", &namespace.name, &format!("rule={name}")]).succeeds();
+    namespace.deployment("api");
+    namespace
+}
+
+/// A rule that carol's team may pass alone.
+fn breakable(name: &str, selector: &str, quorum: &Value) {
     let world = shared();
     let team = json!({"apiVersion": "tagout.dev/v1alpha1", "kind": "ApproverTeam", "metadata": {"name": format!("{name}-breakers")},
         "spec": {"members": [{"user": User::Carol.name()}]}});
     world.apply(User::Admin, &team).succeeds();
     let mut manifest = rule(name, name);
-    manifest["spec"]["approval"] = json!({
-        "require": [{"anyOf": ["approvers"], "count": 2}], "breakGlass": {"anyOf": [format!("{name}-breakers")]},
-    });
+    let selects = manifest["spec"].as_object_mut().unwrap().remove("namespaceSelector").unwrap();
+    manifest["spec"][selector] = selects;
+    manifest["spec"]["approval"] = json!({"require": [quorum], "breakGlass": {"anyOf": [format!("{name}-breakers")]}});
     world.rule(&manifest);
-    let namespace = world.unprotected();
-    world.kubectl(User::Admin, &["label", "namespace", &namespace.name, &format!("rule={name}")]).succeeds();
-    namespace.deployment("api");
-    namespace
 }
 
 fn breaking(namespace: &Namespace, name: &str) -> Value {
@@ -30,17 +35,19 @@ fn breaking(namespace: &Namespace, name: &str) -> Value {
     statement
 }
 
+/// How often Tagout has counted that the rule was broken.
+fn broken(rule: &str) -> Option<u64> {
+    let all = shared().metrics();
+    let counted = format!("tagout_break_glass_total{{rule=\"{rule}\"}} ");
+    all.lines().find_map(|line| line.strip_prefix(&counted)?.parse().ok())
+}
+
 #[test]
 fn one_person_with_a_reason_passes_a_quorum_alone_and_everybody_is_told() {
     let namespace = guarded("glass");
     let statement = breaking(&namespace, "glass");
     namespace.present(User::Carol, "deployment/api", &json!([statement])).succeeds();
-    let metric = || {
-        let all = shared().metrics();
-        let of_the_rule =
-            |line: &str| line.strip_prefix("tagout_break_glass_total{rule=\"glass\"} ")?.parse::<u64>().ok();
-        all.lines().find_map(of_the_rule)
-    };
+    let metric = || broken("glass");
     let uid = text(&namespace.get("deployment/api")["metadata"]["uid"]);
     namespace.kubectl(User::Agent, &["delete", "deployment/api", "--dry-run=server"]).succeeds();
     assert_eq!(metric(), None, "a dry-run breaks nothing");
@@ -94,4 +101,36 @@ fn an_ordinary_approval_by_the_break_glass_team_is_none() {
     namespace
         .kubectl(User::Agent, &["delete", "deployment/api"])
         .is_refused(&["needs approval by 2 of approvers", "is not asked by rule quiet-glass"]);
+}
+
+#[test]
+fn glass_that_is_broken_for_the_lesser_part_of_one_update_is_told_and_not_where_the_update_is_refused() {
+    const RULE: &str = "two-deeds";
+    breakable(RULE, "objectSelector", &json!({"anyOf": ["approvers"]}));
+    let namespace = shared().unprotected();
+    namespace.deployment("api");
+    namespace.kubectl(User::Admin, &["label", "deployment/api", &format!("rule={RULE}")]).succeeds();
+    let both = json!({"spec": {"replicas": 0}, "metadata": {"labels": {"rule": null}}}).to_string();
+    let both = || namespace.kubectl(User::Agent, &["patch", "deployment/api", "--type=merge", "-p", &both]);
+
+    let mut leaves = breaking(&namespace, RULE);
+    leaves["action"] = json!("Unprotect");
+    namespace.present(User::Carol, "deployment/api", &json!([leaves])).succeeds();
+    both().is_refused(&["denied ScaleToZero"]);
+    assert_eq!(broken(RULE), None, "what is refused is no emergency");
+
+    let mut stops = namespace.statement("deployment/api", User::Alice);
+    stops["action"] = json!("ScaleToZero");
+    namespace.present(User::Alice, "deployment/api", &json!([stops, leaves])).succeeds();
+    both().succeeds();
+    assert!(broken(RULE).is_some_and(|counted| counted >= 1), "{:?}", broken(RULE));
+    eventually("an Event says so", || {
+        let events = namespace.kubectl(User::Admin, &["get", "events.events.k8s.io", "-o", "json"]).succeeds().out;
+        let events: Value = serde_json::from_str(&events).unwrap();
+        let mut events = events["items"].as_array().unwrap().iter().filter(|event| event["reason"] == "BreakGlass");
+        events.any(|event| text(&event["note"]).starts_with("Unprotect was let pass"))
+    });
+    let log = std::fs::read_to_string(shared().cp.audit_log()).expect("an audit log");
+    let key = format!("two-deeds.tagout.dev/break-glass\":\"{}", User::Carol.name());
+    assert!(log.contains(&key), "the audit log has {key}");
 }
