@@ -1,6 +1,7 @@
 //! What receivers read: a body for each format.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -56,7 +57,8 @@ impl<'a> CloudEvent<'a> {
 
 /// The schema of `data`, as JSON.
 pub fn schema() -> String {
-    let mut schema = schemars::schema_for!(Data);
+    // As it is written: what is left out when it is empty is not required.
+    let mut schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<Data>();
     schema.insert("$id".to_owned(), json!(SCHEMA));
     serde_json::to_string_pretty(&schema).expect("a schema can be written") + "\n"
 }
@@ -82,7 +84,12 @@ fn fields(data: &Data) -> Vec<(&'static str, String)> {
         ("Times", if data.count > 1 { data.count.to_string() } else { String::new() }),
         (
             "Careful",
-            if data.unconfirmed { "no such object was found: it may be forged".to_owned() } else { String::new() },
+            match (data.unconfirmed, data.not_found) {
+                (_, true) => "no such object was found: it may be forged",
+                (true, false) => "the object could not be looked for: it may be forged",
+                (false, false) => "",
+            }
+            .to_owned(),
         ),
     ];
     all.into_iter().filter(|(_, value)| !value.is_empty()).collect()
@@ -123,13 +130,16 @@ fn slack(notification: &Notification) -> Value {
 /// Without what Slack would make something of. What is not shown was taken out before.
 fn harmless(text: &str, longest: usize) -> String {
     let mut written = String::new();
-    for character in text.chars() {
+    // What takes the same as Slack may read Markdown all the same.
+    for character in text.replace("://", "\u{ff1a}//").chars() {
         match character {
             '&' => written.push_str("&amp;"),
             '<' => written.push_str("&lt;"),
             '>' => written.push_str("&gt;"),
             // A fullwidth one, which calls nobody.
             '@' => written.push('\u{ff20}'),
+            '[' => written.push('\u{ff3b}'),
+            ']' => written.push('\u{ff3d}'),
             '`' => written.push('\''),
             character if character.is_control() => written.push(' '),
             character => written.push(character),
@@ -142,25 +152,13 @@ fn harmless(text: &str, longest: usize) -> String {
     written
 }
 
-/// What is one alert to those who are called for it.
-fn alert(notification: &Notification) -> String {
-    let data = &notification.data;
-    match notification.kind {
-        // The second ends the first.
-        Kind::CanaryFailed | Kind::Reached => "tagout-canary".to_owned(),
-        Kind::Unlocked | Kind::Relocked => format!("tagout-unlocked-{}", data.requester),
-        kind => format!("tagout-{}-{}{}", kind.as_str(), data.request, notification.distinct),
-    }
-}
-
-fn ends(kind: Kind) -> bool {
-    matches!(kind, Kind::Reached | Kind::Relocked)
-}
-
 fn severity(notification: &Notification) -> &'static str {
+    let data = &notification.data;
     match (notification.kind, notification.kind.lane()) {
         (Kind::CanaryFailed | Kind::EpochEnded, _) => "critical",
-        (Kind::BrokeGlass, _) if !notification.data.unconfirmed => "critical",
+        // Where it could not be looked for, nobody knows better.
+        (Kind::BrokeGlass, _) if !data.not_found => "critical",
+        (Kind::Unlocked, _) if data.broke_glass => "critical",
         (Kind::Reached | Kind::Relocked | Kind::Test, _) | (_, Lane::Rest) => "info",
         _ => "warning",
     }
@@ -169,11 +167,10 @@ fn severity(notification: &Notification) -> &'static str {
 fn pager_duty(notification: &Notification, routing_key: &str) -> Value {
     let data = &notification.data;
     let summary: String = format!("{}: {}", notification.kind.title(), data.message).chars().take(1000).collect();
-    let key: String = alert(notification).chars().take(255).collect();
     json!({
         "routing_key": routing_key,
-        "event_action": if ends(notification.kind) { "resolve" } else { "trigger" },
-        "dedup_key": format!("{}/{key}", data.cluster).chars().take(255).collect::<String>(),
+        "event_action": if notification.kind.ends() { "resolve" } else { "trigger" },
+        "dedup_key": format!("{}/{}", data.cluster, notification.alert()),
         "client": "tagout",
         "payload": {
             "summary": summary,
@@ -189,14 +186,9 @@ fn pager_duty(notification: &Notification, routing_key: &str) -> Value {
 
 fn alertmanager(notification: &Notification) -> Value {
     let data = &notification.data;
-    // `Reached` ends `canary_failed`: to be the same alert its labels have to be the same.
-    let (kind, began) = match notification.kind {
-        Kind::Reached => (Kind::CanaryFailed, Kind::CanaryFailed),
-        Kind::Relocked => (Kind::Unlocked, Kind::Unlocked),
-        kind => (kind, kind),
-    };
-    let name: String = began.as_str().split('_').map(capitalised).collect();
-    let as_began = Notification { kind, ..notification.clone() };
+    // To be the same alert its labels have to be those with which it began.
+    let as_began = Notification { kind: notification.kind.begun(), ..notification.clone() };
+    let name: String = as_began.kind.as_str().split('_').map(capitalised).collect();
     let mut labels = json!({
         "alertname": format!("TagoutNotified{name}"),
         "severity": severity(&as_began),
@@ -204,6 +196,10 @@ fn alertmanager(notification: &Notification) -> Value {
         "namespace": data.namespace,
         "requester": data.requester,
         "request": data.request,
+        "rule": data.rules.first().map_or("", String::as_str),
+        "kind": data.kind,
+        "name": data.name,
+        "check": data.check,
     });
     if let Some(labels) = labels.as_object_mut() {
         labels.retain(|_, value| value != "");
@@ -215,10 +211,24 @@ fn alertmanager(notification: &Notification) -> Value {
     details.insert("summary".to_owned(), notification.kind.title().into());
     details.insert("description".to_owned(), data.message.clone().into());
     let mut alert = json!({"labels": labels, "annotations": details});
+    if notification.kind.ends() {
+        alert["endsAt"] = json!(notification.at);
+        return json!([alert]);
+    }
+    alert["startsAt"] = json!(notification.at);
     // Without an end Alertmanager ends it itself, after its `resolve_timeout`.
-    let when = if ends(notification.kind) { "endsAt" } else { "startsAt" };
-    alert[when] = json!(notification.at);
+    if let Some(end) = lasts_until(notification) {
+        alert["endsAt"] = json!(end);
+    }
     json!([alert])
+}
+
+/// A canary that fails is told again, and longer than until then it need not last.
+fn lasts_until(notification: &Notification) -> Option<Timestamp> {
+    match notification.kind {
+        Kind::CanaryFailed => notification.at.checked_add(SignedDuration::from_mins(15)).ok(),
+        _ => notification.data.until,
+    }
 }
 
 fn capitalised(word: &str) -> String {
@@ -228,6 +238,8 @@ fn capitalised(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn told(kind: Kind, change: impl FnOnce(&mut Data)) -> Notification {
@@ -267,7 +279,8 @@ mod tests {
 
     #[test]
     fn nothing_that_anyone_wrote_calls_or_links_or_formats_in_slack() {
-        let evil = "<!channel> @here <https://evil.example|look> `rm` & \u{202e}txt\n*bold*";
+        let evil =
+            "<!channel> @here <https://evil.example|look> [look](https://evil.example) `rm` & \u{202e}txt\n*bold*";
         let message = slack(&told(Kind::BrokeGlass, |data| {
             data.message = evil.to_owned();
             data.requester = evil.to_owned();
@@ -275,7 +288,7 @@ mod tests {
             data.approve = evil.to_owned();
         }))
         .to_string();
-        for mark in ["<", ">", "@", "`", "\\n", "\u{202e}"] {
+        for mark in ["<", ">", "@", "`", "\\n", "\u{202e}", "://", "[look", "look]"] {
             assert!(!message.contains(mark), "{mark:?} is in {message}");
         }
         assert!(!message.contains("\"mrkdwn\":true") && !message.contains("\"type\":\"mrkdwn\""));
@@ -295,14 +308,107 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_an_alert_names_the_one_that_it_ends() {
-        let (failed, reached) = (told(Kind::CanaryFailed, |_| {}), told(Kind::Reached, |_| {}));
-        let (one, other) = (pager_duty(&failed, "key"), pager_duty(&reached, "key"));
-        assert_eq!(one["dedup_key"], other["dedup_key"]);
-        assert_eq!((&one["event_action"], &other["event_action"]), (&json!("trigger"), &json!("resolve")));
-        let (one, other) = (alertmanager(&failed), alertmanager(&reached));
-        assert_eq!(one[0]["labels"], other[0]["labels"]);
-        assert!(one[0].get("endsAt").is_none() && other[0].get("startsAt").is_none());
-        assert_eq!(one[0]["labels"]["alertname"], "TagoutNotifiedCanaryFailed");
+    fn what_ends_an_alert_names_the_one_that_it_ends_and_no_other() {
+        let about = |kind, check, requester: &str| {
+            told(kind, |data| (data.check, data.requester, data.broke_glass) = (check, requester.to_owned(), true))
+        };
+        for (begins, ends, name) in [
+            (
+                about(Kind::CanaryFailed, "approval", ""),
+                about(Kind::Reached, "approval", ""),
+                "TagoutNotifiedCanaryFailed",
+            ),
+            (about(Kind::Unlocked, "", "ci"), about(Kind::Relocked, "", "ci"), "TagoutNotifiedUnlocked"),
+        ] {
+            let (one, other) = (pager_duty(&begins, "key"), pager_duty(&ends, "key"));
+            assert_eq!(one["dedup_key"], other["dedup_key"]);
+            assert_eq!((&one["event_action"], &other["event_action"]), (&json!("trigger"), &json!("resolve")));
+            let (one, other) = (alertmanager(&begins), alertmanager(&ends));
+            assert_eq!(one[0]["labels"], other[0]["labels"]);
+            assert_eq!(one[0]["labels"]["alertname"], name);
+            assert!(other[0].get("startsAt").is_none() && other[0]["endsAt"] == json!(ends.at));
+        }
+        let all = [
+            about(Kind::CanaryFailed, "approval", ""),
+            about(Kind::CanaryFailed, "deletion", ""),
+            about(Kind::Unlocked, "", "ci"),
+            about(Kind::Unlocked, "", "agent"),
+        ];
+        are_different_alerts(&all);
+    }
+
+    fn are_different_alerts(all: &[Notification]) {
+        let keys: BTreeSet<_> = all.iter().map(|one| pager_duty(one, "key")["dedup_key"].to_string()).collect();
+        assert_eq!(keys.len(), all.len(), "{keys:?}");
+        let labels: BTreeSet<_> = all.iter().map(|one| alertmanager(one)[0]["labels"].to_string()).collect();
+        assert_eq!(labels.len(), all.len(), "{labels:?}");
+    }
+
+    #[test]
+    fn rules_that_are_rejected_and_what_was_changed_are_alerts_of_their_own() {
+        let rejected = |rule: &str| {
+            let one = told(Kind::RuleRejected, |data| (data.name, data.uid) = (rule.to_owned(), format!("u-{rule}")));
+            one.distinct_by("1".to_owned())
+        };
+        let repaired = |name: &str| {
+            told(Kind::DriftRepaired, |data| data.name = name.to_owned()).distinct_by(format!("{name} was deleted"))
+        };
+        are_different_alerts(&[rejected("one"), rejected("other"), repaired("one"), repaired("other")]);
+    }
+
+    #[test]
+    fn an_unlocking_lasts_as_long_as_it_is_granted_and_by_one_person_alone_it_is_critical() {
+        let until = Timestamp::constant(1_795_258_800, 0);
+        let unlocked = told(Kind::Unlocked, |data| data.until = Some(until));
+        assert_eq!(alertmanager(&unlocked)[0]["endsAt"], json!(until));
+        assert_eq!(severity(&unlocked), "warning");
+        assert_eq!(severity(&told(Kind::Unlocked, |data| data.broke_glass = true)), "critical");
+    }
+
+    #[test]
+    fn an_emergency_is_less_grave_only_where_it_is_known_that_there_is_no_such_object() {
+        assert_eq!(severity(&told(Kind::BrokeGlass, |data| data.unconfirmed = true)), "critical");
+        assert_eq!(
+            severity(&told(Kind::BrokeGlass, |data| (data.unconfirmed, data.not_found) = (true, true))),
+            "warning"
+        );
+    }
+
+    /// Of what the schema says: what is needed, what there is, and of which type.
+    fn is_valid(data: &Value) {
+        let schema: Value = serde_json::from_str(&schema()).unwrap();
+        for needed in schema["required"].as_array().unwrap() {
+            assert!(data.get(needed.as_str().unwrap()).is_some(), "{needed} is missing in {data}");
+        }
+        for (name, value) in data.as_object().unwrap() {
+            let property = &schema["properties"][name];
+            let is = match value {
+                Value::String(_) => "string",
+                Value::Number(_) => "integer",
+                Value::Bool(_) => "boolean",
+                _ => "array",
+            };
+            assert_eq!(property["type"], is, "{name} of {data}");
+            for item in value.as_array().into_iter().flatten() {
+                assert!(item.is_string() && property["items"]["type"] == "string", "{name} of {data}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_sent_and_the_example_on_the_page_are_as_the_schema_says() {
+        let schema: Value = serde_json::from_str(&schema()).unwrap();
+        assert_eq!(schema["required"], json!(["cluster", "message", "count"]));
+        let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/notifications.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let example = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        is_valid(&serde_json::from_str::<Value>(example).unwrap()["data"]);
+        for sent in [
+            told(Kind::Relocked, |_| {}),
+            told(Kind::Unlocked, |data| (data.until, data.broke_glass) = (Some(Timestamp::UNIX_EPOCH), true)),
+            told(Kind::BrokeGlass, |data| (data.unconfirmed, data.people) = (true, vec!["carol".to_owned()])),
+        ] {
+            is_valid(&json!(sent.data));
+        }
     }
 }

@@ -91,7 +91,7 @@ impl Sink {
         }
         let lost = {
             let mut waiting = self.waiting();
-            let lost = waiting.take(notification.clone(), aim.settings.repeat, Instant::now());
+            let lost = waiting.take(notification.clone(), Instant::now());
             self.counts.pending(&self.name, waiting.len());
             lost
         };
@@ -161,7 +161,7 @@ impl Sink {
                 debug!(event = "notified", sink, kind);
                 (None, None)
             }
-            Attempt::Refused(status) if !may_come_right(*status) || lane == Lane::Rest => {
+            Attempt::Refused(status) if is_hopeless(*status) || lane == Lane::Rest => {
                 warn!(event = "notification_failed", sink, kind, reason = status.as_str(), "it is not tried again");
                 self.counts.drop(sink, "refused");
                 (None, None)
@@ -188,9 +188,9 @@ impl Sink {
     }
 }
 
-/// What was set up wrongly at the receiver, and somebody may put right.
-fn may_come_right(status: StatusCode) -> bool {
-    [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND].contains(&status)
+/// The receiver read it and does not want it so. Anything else somebody may put right: a URL, a key, a proxy.
+fn is_hopeless(status: StatusCode) -> bool {
+    [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY].contains(&status)
 }
 
 /// Twice as long each time, and not the same for all.

@@ -64,10 +64,14 @@ pub struct Notification {
     pub data: Data,
     /// What makes two of the same kind about the same thing different ones.
     pub distinct: String,
+    /// When it is told again, if it is.
+    pub again: Option<Timestamp>,
+    /// Whether it only ends an alert, and is no news to people.
+    pub quiet: bool,
 }
 
 /// The `data` of a CloudEvent. What does not apply is left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Data {
     /// `clusterName` of the configuration.
@@ -112,11 +116,20 @@ pub struct Data {
     pub because: String,
     /// Until when it is unlocked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub until: Option<Timestamp>,
-    /// Of what was let pass: no such object was found when it was looked for. Reviews can be forged.
+    /// Whether one person alone passes a rule by it, in an emergency.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub broke_glass: bool,
+    /// Of a canary what was tried: `approval` or `deletion`.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub check: &'static str,
+    /// Of what was let pass: such an object was not found, or could not be looked for. Reviews can be forged.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,
+    /// Of what is unconfirmed: it was looked for, and is not there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub not_found: bool,
     /// How many requests this tells of.
     pub count: u64,
     /// Whether it sums up different requests.
@@ -128,7 +141,7 @@ pub struct Data {
 const LONGEST_NAME: usize = 256;
 const LONGEST_TEXT: usize = 1024;
 const MOST_NAMES: usize = 20;
-/// Two replicas that tell of the same refusal in the same such time give it the same identity.
+/// In seconds: two replicas that tell of the same in the same such time give it the same identity.
 const BUCKET: i64 = 600;
 
 impl Kind {
@@ -186,6 +199,34 @@ impl Kind {
     pub(super) fn is_many(self) -> bool {
         matches!(self, Self::Denied | Self::WouldDeny | Self::Presented)
     }
+
+    /// Whether it tells that a request was let pass on somebody's word.
+    pub(super) fn passes(self) -> bool {
+        matches!(self, Self::Approved | Self::BrokeGlass | Self::Loosened)
+    }
+
+    /// Whether it ends an alert.
+    pub(super) fn ends(self) -> bool {
+        self.begun() != self
+    }
+
+    /// What it ends; itself, where it ends nothing.
+    pub(super) fn begun(self) -> Self {
+        match self {
+            Self::Relocked => Self::Unlocked,
+            Self::Reached => Self::CanaryFailed,
+            other => other,
+        }
+    }
+
+    /// What ends it, or what it ends.
+    pub(super) fn counterpart(self) -> Option<Self> {
+        match self {
+            Self::Unlocked => Some(Self::Relocked),
+            Self::CanaryFailed => Some(Self::Reached),
+            other => Some(other.begun()).filter(|begun| *begun != other),
+        }
+    }
 }
 
 impl Notification {
@@ -213,7 +254,7 @@ impl Notification {
         let is_long = data.approve.chars().nth(LONGEST_TEXT).is_some();
         data.approve = if is_long { String::new() } else { printable(&data.approve) };
         data.count = data.count.max(1);
-        Self { kind, at, data, distinct: String::new() }
+        Self { kind, at, data, distinct: String::new(), again: None, quiet: false }
     }
 
     /// Tells it from others of the same kind.
@@ -222,35 +263,33 @@ impl Notification {
         Self { distinct, ..self }
     }
 
+    /// Told to nobody but those who keep alerts: what it ends, another process may have begun.
+    #[must_use]
+    pub fn quietly(self) -> Self {
+        Self { quiet: true, ..self }
+    }
+
     /// The same however often it happens.
     pub(super) fn key(&self) -> String {
-        self.hash("")
-    }
-
-    /// By which a receiver knows what two replicas both tell, or one tells twice.
-    pub fn id(&self) -> String {
-        let many = self.kind.is_many() || self.data.count > 1;
-        let bucket = if many { (self.at.as_second() / BUCKET).to_string() } else { String::new() };
-        self.hash(&bucket)
-    }
-
-    fn hash(&self, bucket: &str) -> String {
-        let mut hash = Sha256::new();
         let data = &self.data;
-        let mut put = |part: &str| {
-            hash.update(part.len().to_le_bytes());
-            hash.update(part);
-        };
-        for part in [self.kind.as_str(), &data.request, &data.uid, &self.distinct, bucket] {
-            put(part);
-        }
-        put(if data.unconfirmed { "unconfirmed" } else { "" });
-        data.people.iter().for_each(|person| put(person));
-        let mut text = String::new();
-        for byte in &hash.finalize()[..16] {
-            write!(text, "{byte:02x}").expect("a string takes it");
-        }
-        text
+        let unconfirmed = if data.unconfirmed { "unconfirmed" } else { "" };
+        let parts = [self.kind.as_str(), &data.request, &data.uid, data.check, &self.distinct, unconfirmed];
+        hash(parts.into_iter().chain(data.people.iter().map(String::as_str)))
+    }
+
+    /// By which a receiver knows what two replicas both tell. What is told again, with what one replica counted, is new.
+    pub fn id(&self) -> String {
+        let bucket = self.at.as_second() / BUCKET;
+        let again = self.again.map(|at| at.to_string()).unwrap_or_default();
+        hash([&*self.key(), &*bucket.to_string(), &*again])
+    }
+
+    /// What is one alert to those who are called for it: what ends has the name of what began.
+    pub(super) fn alert(&self) -> String {
+        let kind = self.kind.begun();
+        let is_pair = self.kind.counterpart().is_some();
+        let name = if is_pair { hash([self.data.check, &*self.data.requester]) } else { self.key() };
+        format!("tagout-{}-{name}", kind.as_str())
     }
 
     /// The object, for people and as a CloudEvent's subject: `deployments.apps/payments/api`.
@@ -260,6 +299,19 @@ impl Notification {
         let there: Vec<&str> = parts.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
         there.join("/")
     }
+}
+
+fn hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let mut text = String::new();
+    for byte in &hash.finalize()[..16] {
+        write!(text, "{byte:02x}").expect("a string takes it");
+    }
+    text
 }
 
 fn cut(text: &str, longest: usize) -> String {
@@ -286,7 +338,7 @@ mod tests {
     fn two_replicas_that_tell_the_same_give_it_the_same_identity() {
         let one = told(Kind::BrokeGlass, |data| data.people.push("carol".to_owned()));
         let mut other = one.clone();
-        other.at = NOW + SignedDuration::from_hours(1);
+        other.at = NOW + SignedDuration::from_secs(5);
         assert_eq!(one.id(), other.id());
         for different in [
             told(Kind::Approved, |data| data.people.push("carol".to_owned())),
@@ -301,15 +353,17 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_another_one_hours_later_and_the_same_a_moment_later() {
-        let one = told(Kind::Denied, |_| {});
-        let mut soon = one.clone();
-        soon.at = NOW + SignedDuration::from_secs(5);
-        let mut later = one.clone();
-        later.at = NOW + SignedDuration::from_hours(5);
-        assert_eq!(one.id(), soon.id());
-        assert_ne!(one.id(), later.id());
-        assert_eq!(one.key(), later.key());
+    fn what_happens_again_hours_later_or_is_told_again_is_another_one() {
+        for kind in [Kind::Denied, Kind::BrokeGlass, Kind::DriftRepaired, Kind::CanaryFailed] {
+            let one = told(kind, |_| {});
+            let later = Notification { at: NOW + SignedDuration::from_hours(2), ..one.clone() };
+            let again = Notification { again: Some(NOW), ..one.clone() };
+            for other in [&later, &again] {
+                assert_ne!(one.id(), other.id(), "{other:?}");
+                assert_eq!(one.key(), other.key(), "{other:?}");
+            }
+            assert_ne!(later.id(), again.id());
+        }
     }
 
     #[test]
