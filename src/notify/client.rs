@@ -11,6 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::{Client as Hyper, Error};
 use hyper_util::rt::TokioExecutor;
+use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -106,8 +107,18 @@ pub fn plain_client() -> anyhow::Result<Hyper<HttpsConnector<HttpConnector>, Ful
 /// Whatever an answer says beyond its status nobody reads.
 fn judged(answer: &Response<Incoming>) -> Attempt {
     let status = answer.status();
-    let after = answer.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.trim().parse().ok());
-    of_status(status, after.map(Duration::from_secs))
+    let after = answer.headers().get(RETRY_AFTER).and_then(|after| pause(after.to_str().ok()?, Timestamp::now()));
+    of_status(status, after)
+}
+
+/// In seconds, or until a date. One that is over asks for nothing.
+fn pause(after: &str, now: Timestamp) -> Option<Duration> {
+    let after = after.trim();
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(after).ok()?.timestamp();
+    Duration::try_from(date.duration_since(now)).ok()
 }
 
 fn of_status(status: StatusCode, after: Option<Duration>) -> Attempt {
@@ -209,6 +220,16 @@ mod tests {
         let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let attempt = sent(&format!("url: 'http://{gone}/', insecureHttp: true")).await;
         assert_eq!(attempt, Attempt::Failed("no_connection"));
+    }
+
+    #[test]
+    fn a_receiver_may_name_a_date() {
+        let now = "2026-11-22T10:00:00Z".parse().unwrap();
+        assert_eq!(pause("Sun, 22 Nov 2026 10:02:00 GMT", now), Some(Duration::from_mins(2)));
+        assert_eq!(pause(" 60", now), Some(Duration::from_mins(1)));
+        for nothing in ["Sun, 22 Nov 2026 09:00:00 GMT", "soon", "-1", ""] {
+            assert_eq!(pause(nothing, now), None, "{nothing}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -102,6 +103,8 @@ pub(super) struct Settings {
 const REPEAT: Duration = Duration::from_hours(4);
 /// A file may be anything.
 const LARGEST: u64 = 1 << 20;
+/// Where the process's own credentials are, and all that it is.
+const FOREIGN: [&str; 4] = ["/var/run/secrets", "/run/secrets", "/proc", "/sys"];
 const MOST_SINKS: usize = 20;
 
 /// Reads the file and those that it names. An error says what to do, and nothing of what they hold.
@@ -208,7 +211,9 @@ impl Settings {
             let there = || values.iter().filter(|value| !value.is_empty());
             patterns.is_empty() || there().next().is_none() || there().any(|value| matches(patterns, value))
         };
+        let keeps_alerts = matches!(self.format, Format::PagerDuty | Format::Alertmanager);
         self.wants_kind(notification.kind)
+            && (keeps_alerts || !notification.quiet)
             && any(&self.rules, &data.rules)
             && any(&self.namespaces, std::slice::from_ref(&data.namespace))
             && any(&self.requesters, std::slice::from_ref(&data.requester))
@@ -225,11 +230,22 @@ fn matches(patterns: &[String], value: &str) -> bool {
 
 fn contents(file: &Path) -> Result<String, String> {
     let fault = |what: &str| format!("{} {what}", file.display());
-    let about = fs::metadata(file).map_err(|error| fault(&format!("cannot be read: {}", error.kind())))?;
-    if about.len() > LARGEST {
+    let unreadable = |error: std::io::Error| fault(&format!("cannot be read: {}", error.kind()));
+    let real = file.canonicalize().map_err(unreadable)?;
+    // Who may say where notifications go shall not have it sent what this process is by.
+    if FOREIGN.iter().any(|folder| real.starts_with(folder)) {
+        return Err(fault("is none of yours; name a file of notifications.secretName"));
+    }
+    // Before it is opened: a pipe would wait for whoever writes into it.
+    if !fs::metadata(&real).map_err(unreadable)?.is_file() {
+        return Err(fault("is no file; name one"));
+    }
+    let mut text = String::new();
+    fs::File::open(&real).map_err(unreadable)?.take(LARGEST + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > LARGEST {
         return Err(fault("is larger than 1 MiB; name another file"));
     }
-    fs::read_to_string(file).map_err(|error| fault(&format!("cannot be read: {}", error.kind())))
+    Ok(text)
 }
 
 /// Never quoted: many a URL is itself the password.
@@ -277,6 +293,14 @@ fn unquoted(text: &str) -> String {
             && let Some((_, expected)) = rest.rsplit_once("expected")
         {
             return format!("{before}a value is not what is expected:{expected}");
+        }
+    }
+    // A name, too, may be what was meant for its place.
+    for (mark, end) in [("unknown field `", "`, expected"), ("duplicate mapping key: ", ", set DuplicateKeyPolicy")] {
+        if let Some((before, rest)) = line.split_once(mark) {
+            let Some((name, after)) = rest.rsplit_once(end) else { break };
+            let is_plain = name.len() <= 32 && name.chars().all(|character| character.is_ascii_alphabetic());
+            return format!("{before}{mark}{}{end}{after}", if is_plain { name } else { "(not shown)" });
         }
     }
     let known = ["unknown field", "missing field", "duplicate", "line "].iter().any(|mark| line.contains(mark));

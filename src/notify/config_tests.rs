@@ -9,6 +9,8 @@ fn configured(text: &str) -> Result<Vec<Settings>, String> {
     fs::write(folder.path().join("url"), "https://hooks.example.com/services/T0/SECRET\n").unwrap();
     fs::write(folder.path().join("token"), "Bearer SECRET\n").unwrap();
     fs::write(folder.path().join("bad-url"), "not a SECRET url").unwrap();
+    fs::write(folder.path().join("large"), "x".repeat((1 << 20) + 1)).unwrap();
+    std::os::unix::fs::symlink("/proc/self/environ", folder.path().join("link")).unwrap();
     let file = folder.path().join("notifications.yaml");
     fs::write(&file, text).unwrap();
     read(&file)
@@ -29,6 +31,15 @@ fn secrets_are_read_from_files_beside_it() {
 
 #[rstest]
 #[case("urls: x", "unknown field")]
+#[case("'https://a/SECRET': x", "unknown field `(not shown)`")]
+#[case("'https://a/SECRET`, expected x': x", "unknown field `(not shown)`")]
+#[case("url: 'https://a', headers: {SECRET/: x, SECRET/: x}", "duplicate mapping key: (not shown)")]
+#[case("urlFile: /proc/self/environ", "none of yours")]
+#[case("urlFile: /sys/kernel/notes", "none of yours")]
+#[case("urlFile: /dev/null", "is no file")]
+#[case("urlFile: .", "is no file")]
+#[case("urlFile: large", "larger than 1 MiB")]
+#[case("urlFile: link", "none of yours")]
 #[case("format: Slack", "give one of url and urlFile")]
 #[case("url: 'https://a', urlFile: url", "give one of url and urlFile")]
 #[case("url: 'http://a.example'", "write https, or insecureHttp")]
@@ -87,4 +98,15 @@ fn a_sink_hears_what_it_asked_for_and_what_is_about_no_rule() {
     assert!(!read.wants(&told(Kind::BrokeGlass, "production", "payments")));
     assert!(read.wants(&told(Kind::Unlocked, "", "")));
     assert!(read.wants(&told(Kind::NotificationsChanged, "", "")));
+}
+
+#[test]
+fn what_only_ends_an_alert_is_told_to_who_keeps_alerts() {
+    let at = jiff::Timestamp::UNIX_EPOCH;
+    let quiet = Notification::new(Kind::Reached, at, Data::default()).quietly();
+    for (format, hears) in [("CloudEvents", false), ("Slack", false), ("Alertmanager", true)] {
+        let read = sink(&format!("url: 'https://a', format: {format}")).unwrap();
+        assert_eq!(read.wants(&quiet), hears, "{format}");
+        assert!(read.wants(&Notification { quiet: false, ..quiet.clone() }));
+    }
 }

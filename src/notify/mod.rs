@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 #[cfg(feature = "otel")]
 pub use client::plain_client;
@@ -139,7 +139,7 @@ impl Notifier {
             let stays =
                 aims.iter().any(|aim| aim.settings.name == *name && before.settings.is_heard_where(&aim.settings));
             if !stays {
-                tokio::spawn(farewell(before, news.clone()));
+                tokio::spawn(farewell(before, news.clone(), self.0.counts.clone()));
             }
         }
         let stopping = self.0.stop.subscribe();
@@ -187,13 +187,22 @@ fn changes(added: &[String], turned: &[String], removed: &[String]) -> Notificat
 }
 
 /// Whoever turns notifications away is not the last that the old place hears of.
-async fn farewell(aim: Arc<Aim>, news: Notification) {
+async fn farewell(aim: Arc<Aim>, news: Notification, counts: Counts) {
     for attempt in 0..FAREWELLS {
         if aim.send(&news).await == Attempt::Delivered {
             return;
         }
         sleep(Duration::from_secs(1 << attempt)).await;
     }
+    let (sink, kind) = (&aim.settings.name, news.kind.as_str());
+    warn!(
+        event = "notification_failed",
+        sink,
+        kind,
+        reason = "farewell",
+        "the old place does not hear that it changed"
+    );
+    counts.drop(sink, "farewell");
 }
 
 /// Sends a test to each sink of a file, once. What became of each, in words.
