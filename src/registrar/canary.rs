@@ -17,7 +17,7 @@ use tracing::debug;
 use crate::api::{APPROVAL_MANAGER, Action, Approval, ApprovalSpec, Ledger, LedgerSpec, Scope, Statement};
 use crate::cluster::within;
 use crate::entries::{CANARY, SHARED};
-use crate::telemetry::{Check, Tried};
+use crate::telemetry::{Check, Hearers, Tried};
 
 /// How the API server says that Tagout refused. It begins with it: what a policy refuses is quoted after other words.
 const APPROVAL_REFUSED: &str =
@@ -32,6 +32,8 @@ const RECORDS: &str = "records.tagout.dev";
 const BETWEEN_TRIALS: Duration = Duration::from_secs(30);
 /// People need not hear of what is over within this time.
 const LASTING: Duration = Duration::from_mins(1);
+/// What still lasts is told again.
+const AGAIN: Duration = Duration::from_mins(10);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the API server says to what must not be.
@@ -73,20 +75,29 @@ impl Heard {
 #[derive(Debug, Default)]
 struct Failing {
     since: Option<Instant>,
-    told: bool,
+    told: Option<Instant>,
+    refused_once: bool,
 }
 
 impl Failing {
-    /// Whether people are to hear of the last trial: of a failure that lasts, and of its end.
-    fn is_news(&mut self, refused: bool, now: Instant) -> bool {
+    /// Who is to hear of the last trial: of a failure that lasts, again and again, and of its end.
+    fn news(&mut self, refused: bool, now: Instant) -> Hearers {
         if refused {
             self.since = None;
-            return std::mem::take(&mut self.told);
+            let first = !std::mem::replace(&mut self.refused_once, true);
+            return match self.told.take() {
+                Some(_) => Hearers::Everybody,
+                // Whoever told of a failure may have been ended before it was over.
+                None if first => Hearers::Alerts,
+                None => Hearers::Nobody,
+            };
         }
         let lasts = now.duration_since(*self.since.get_or_insert(now)) >= LASTING;
-        let told = self.told;
-        self.told |= lasts;
-        lasts && !told
+        if !lasts || self.told.is_some_and(|told| now.duration_since(told) < AGAIN) {
+            return Hearers::Nobody;
+        }
+        self.told = Some(now);
+        Hearers::Everybody
     }
 }
 
@@ -117,7 +128,7 @@ impl Canary {
             let tried = [(Check::Approval, &approval), (Check::Deletion, &deletion)];
             for ((check, trial), since) in tried.into_iter().zip(&mut failing) {
                 let refused = *trial == Trial::RefusedByUs;
-                Tried { check, refused, detail: words(trial), news: since.is_news(refused, Instant::now()) }
+                Tried { check, refused, detail: words(trial), hearers: since.news(refused, Instant::now()) }
                     .emit(&self.telemetry);
             }
             let refused = approval == Trial::RefusedByUs && deletion == Trial::RefusedByUs;
@@ -237,16 +248,17 @@ mod tests {
     }
 
     #[test]
-    fn people_hear_of_a_failure_that_lasts_once_and_of_its_end() {
+    fn people_hear_of_a_failure_that_lasts_again_and_again_and_of_its_end() {
         let (mut failing, began) = (Failing::default(), Instant::now());
-        assert!(!failing.is_news(true, began));
-        assert!(!failing.is_news(false, began), "entries may have been written a moment ago");
-        assert!(!failing.is_news(true, began));
-        assert!(!failing.is_news(false, began));
-        assert!(failing.is_news(false, began + LASTING));
-        assert!(!failing.is_news(false, began + LASTING * 2));
-        assert!(failing.is_news(true, began + LASTING * 3));
-        assert!(!failing.is_news(true, began + LASTING * 3));
+        assert_eq!(failing.news(true, began), Hearers::Alerts, "one from before the start may stand");
+        assert_eq!(failing.news(false, began), Hearers::Nobody, "entries may have been written a moment ago");
+        assert_eq!(failing.news(true, began), Hearers::Nobody);
+        assert_eq!(failing.news(false, began), Hearers::Nobody);
+        assert_eq!(failing.news(false, began + LASTING), Hearers::Everybody);
+        assert_eq!(failing.news(false, began + LASTING * 2), Hearers::Nobody);
+        assert_eq!(failing.news(false, began + LASTING + AGAIN), Hearers::Everybody);
+        assert_eq!(failing.news(true, began + LASTING * 2 + AGAIN), Hearers::Everybody);
+        assert_eq!(failing.news(true, began + LASTING * 2 + AGAIN), Hearers::Nobody);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::cluster::{
     Cluster, Doorbell, Granted, delete_exactly, guards_own, read_granted, still_granted, within, write_granted,
 };
 use crate::entries::{self, Leave, Place, SHARED};
-use crate::guard::{Rules, locking, unlocked};
+use crate::guard::{Rules, Unlocked, locking, unlocked};
 use crate::telemetry::{DriftRepaired, Locked, Relocked, Telemetry, UnlockGranted};
 
 /// What the process was told about it.
@@ -306,14 +306,19 @@ impl Lock {
             granted.retain(|user, one| before.get(user) == Some(one));
             return Ok(Some(granted));
         }
-        for one in granted.values().filter(|one| !before.contains_key(&one.requester)) {
-            UnlockGranted { unlocked: one, shared: &subject.uid }.emit(&self.telemetry);
+        for unlocked in unlike(&granted, &before) {
+            UnlockGranted { unlocked, shared: &subject.uid }.emit(&self.telemetry);
         }
-        for user in before.keys().filter(|user| !granted.contains_key(*user)) {
-            Relocked { requester: user }.emit(&self.telemetry);
+        for unlocked in before.values().filter(|one| !granted.contains_key(&one.requester)) {
+            Relocked { unlocked }.emit(&self.telemetry);
         }
         Ok(Some(granted))
     }
+}
+
+/// What was not granted like this before: also to who had it already, by other people or until another time.
+fn unlike<'a>(granted: &'a Granted, before: &Granted) -> impl Iterator<Item = &'a Unlocked> {
+    granted.values().filter(|one| before.get(&one.requester) != Some(*one))
 }
 
 fn spec(object: &impl Serialize) -> Value {
@@ -328,4 +333,26 @@ fn is_owned_alike(found: &ObjectMeta, wanted: &ObjectMeta) -> bool {
 fn is_ours(found: &ObjectMeta) -> bool {
     let mut owners = found.owner_references.iter().flatten();
     owners.any(|owner| owner.kind == "ValidatingWebhookConfiguration" && owner.name == SHARED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_unlocks_again_what_is_just_ending_is_told_of() {
+        let now = Timestamp::UNIX_EPOCH;
+        let by = |approver: &str, broke_glass| Unlocked {
+            requester: "ci".to_owned(),
+            approvers: vec![approver.to_owned()],
+            broke_glass,
+            until: now,
+            statements: vec![approver.to_owned()],
+        };
+        let granted = |one: Unlocked| Granted::from([(one.requester.clone(), one)]);
+        let (first, renewed) = (granted(by("alice", false)), granted(by("carol", true)));
+        assert_eq!(unlike(&first, &Granted::new()).count(), 1);
+        assert_eq!(unlike(&renewed, &first).collect::<Vec<_>>(), [&by("carol", true)]);
+        assert_eq!(unlike(&first, &first).count(), 0);
+    }
 }

@@ -48,8 +48,16 @@ pub struct Tried<'a> {
     pub check: Check,
     pub refused: bool,
     pub detail: &'a str,
-    /// Whether people are to hear that it is so for long, or is not any more.
-    pub news: bool,
+    pub hearers: Hearers,
+}
+
+/// Who hears of a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hearers {
+    Nobody,
+    /// Those who keep alerts, for whom it ends what was told before this process began.
+    Alerts,
+    Everybody,
 }
 
 /// What makes Tagout work was looked at.
@@ -76,7 +84,7 @@ pub struct UnlockGranted<'a> {
 
 /// It may not any more.
 pub struct Relocked<'a> {
-    pub requester: &'a str,
+    pub unlocked: &'a Unlocked,
 }
 
 /// The shared configuration was changed by other hands while an epoch was current.
@@ -170,23 +178,22 @@ impl Tried<'_> {
                 "what must not be was tried, and Tagout was not heard to refuse it"
             );
         }
-        if self.news {
-            let (kind, message) = if self.refused {
-                (Kind::Reached, format!("What must not be ({check}) was tried, and Tagout is heard to refuse it again"))
-            } else {
-                let detail = self.detail;
-                let message =
-                    format!("What must not be ({check}) was tried, and Tagout was not heard to refuse it: {detail}");
-                (Kind::CanaryFailed, message)
-            };
-            telemetry.tell(kind, Data { message, because: self.detail.to_owned(), ..Data::default() }, hours());
+        let (kind, message) = if self.refused {
+            (Kind::Reached, format!("What must not be ({check}) was tried, and Tagout is heard to refuse it again"))
+        } else {
+            let detail = self.detail;
+            let message =
+                format!("What must not be ({check}) was tried, and Tagout was not heard to refuse it: {detail}");
+            (Kind::CanaryFailed, message)
+        };
+        let data = Data { message, check, because: self.detail.to_owned(), ..Data::default() };
+        let told = Notification::new(kind, Timestamp::now(), data);
+        match self.hearers {
+            Hearers::Nobody => {}
+            Hearers::Alerts => telemetry.notifier.tell(&told.quietly()),
+            Hearers::Everybody => telemetry.notifier.tell(&told),
         }
     }
-}
-
-/// All replicas find it out, within moments of each other.
-fn hours() -> String {
-    (Timestamp::now().as_second() / 3600).to_string()
 }
 
 impl Locked {
@@ -234,6 +241,7 @@ impl UnlockGranted<'_> {
             message: note.clone(),
             requester: requester.clone(),
             people: approvers.clone(),
+            broke_glass: *broke_glass,
             until: Some(*until),
             ..Data::default()
         };
@@ -244,10 +252,10 @@ impl UnlockGranted<'_> {
 
 impl Relocked<'_> {
     pub fn emit(self, telemetry: &Telemetry) {
-        let Self { requester } = self;
+        let Unlocked { requester, broke_glass, .. } = self.unlocked;
         info!(event = "locked", requester, "Tagout is locked again");
         let message = format!("Tagout is locked again for {requester}");
-        let data = Data { message, requester: requester.to_owned(), ..Data::default() };
+        let data = Data { message, requester: requester.clone(), broke_glass: *broke_glass, ..Data::default() };
         telemetry.tell(Kind::Relocked, data, format!("{requester} {}", Timestamp::now()));
     }
 }

@@ -25,7 +25,8 @@ use decided::Decisions;
 pub use decided::{BREAK_GLASS, Decided, Unweighed};
 use guard::Guard;
 pub use guard::{
-    Check, DriftRepaired, EpochEnded, Locked, NotificationsChanged, Relocked, RuleRejected, Tried, UnlockGranted,
+    Check, DriftRepaired, EpochEnded, Hearers, Locked, NotificationsChanged, Relocked, RuleRejected, Tried,
+    UnlockGranted,
 };
 
 #[cfg(feature = "otel")]
