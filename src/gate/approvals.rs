@@ -23,8 +23,8 @@ impl Gate {
             let old = old.as_ref().ok_or(Malformed::Missing("oldObject"))?;
             Ok(on_object(&review, &new, old)?)
         };
-        let refused = match place {
-            Err(error) => Some(PresentingError::Unreadable(error)),
+        let (refused, statements) = match place {
+            Err(error) => (Some(PresentingError::Unreadable(error)), Vec::new()),
             Ok(place) => {
                 let field_manager = review.options.as_ref().map_or("", |options| &options.field_manager);
                 let requester = convert::requester(&review.user_info);
@@ -37,7 +37,8 @@ impl Gate {
                 } else {
                     (self.cluster.rules.current()?, Epoch::default())
                 };
-                check_presented(&write, &loaded.rules, &epoch, now).err()
+                let refused = check_presented(&write, &loaded.rules, &epoch, now).err();
+                (refused, write.new_statements(now).unwrap_or_default())
             }
         };
         let refused = refused.map(|error| printable(&error.to_string()));
@@ -47,6 +48,7 @@ impl Gate {
             name: &subject.name,
             uid: &subject.uid,
             approver: &review.user_info.username,
+            statements: &statements,
             refused: refused.clone(),
             dry_run: review.dry_run,
         }

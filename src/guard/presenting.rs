@@ -104,9 +104,8 @@ pub enum PresentingError {
 const REPLICAS_APART: SignedDuration = SignedDuration::from_secs(10);
 
 impl Presenting<'_> {
-    /// The statements in it that nobody has checked yet and that are worth something unsigned. Signed ones prove
-    /// themselves, whoever writes them.
-    fn unchecked(&self, now: Timestamp) -> Result<Vec<Statement>, PresentingError> {
+    /// The statements in it that did not stand there before and are worth something there.
+    pub fn new_statements(&self, now: Timestamp) -> Result<Vec<Statement>, PresentingError> {
         match &self.place {
             Place::OnObject { before, .. } => {
                 let Some(text) = self.subject.statements.as_deref() else { return Ok(Vec::new()) };
@@ -120,17 +119,22 @@ impl Presenting<'_> {
                 let mut new = written.readable;
                 new.retain(|statement| {
                     statement.uid == self.subject.uid
-                        && statement.signature.is_none()
                         && now.duration_since(statement.expires) < REPLICAS_APART
                         && !before.contains(statement)
                 });
                 Ok(new)
             }
             Place::Approval { before, now, .. } => {
-                let new = now.iter().filter(|one| one.signature.is_none() && !before.contains(one));
-                Ok(new.cloned().collect())
+                Ok(now.iter().filter(|one| !before.contains(one)).cloned().collect())
             }
         }
+    }
+
+    /// Those that nobody has checked yet. Signed ones prove themselves, whoever writes them.
+    fn unchecked(&self, now: Timestamp) -> Result<Vec<Statement>, PresentingError> {
+        let mut new = self.new_statements(now)?;
+        new.retain(|statement| statement.signature.is_none());
+        Ok(new)
     }
 
     /// Whether there is anything to check for which the epoch must be known.

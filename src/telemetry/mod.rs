@@ -18,6 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tracing::{info, warn};
 
+use crate::api::Statement;
 use crate::cluster::Announcer;
 use crate::notify::{Data, Kind, Notification, Notifier};
 
@@ -77,6 +78,8 @@ pub struct Presented<'a> {
     pub name: &'a str,
     pub uid: &'a str,
     pub approver: &'a str,
+    /// What was said that was not said there before.
+    pub statements: &'a [Statement],
     pub refused: Option<String>,
     pub dry_run: bool,
 }
@@ -168,24 +171,33 @@ impl Presented<'_> {
             dry_run = self.dry_run,
         );
         if self.refused.is_none() && !self.dry_run && telemetry.notifier.wants(Kind::Presented) {
-            telemetry.notifier.tell(&self.notification());
+            for statement in self.statements {
+                telemetry.notifier.tell(&written(statement, self.approver));
+            }
         }
     }
+}
 
-    fn notification(self) -> Notification {
-        let approver: String = self.approver.chars().take(256).collect();
-        let data = Data {
-            message: format!("An approval of {} {} was written by {approver}", self.kind, self.name),
-            kind: self.kind,
-            namespace: self.namespace.to_owned(),
-            name: self.name.to_owned(),
-            uid: self.uid.to_owned(),
-            requester: approver.clone(),
-            people: vec![approver],
-            ..Data::default()
-        };
-        Notification::new(Kind::Presented, Timestamp::now(), data)
-    }
+/// Signed, it may be carried by somebody else than who said it.
+fn written(statement: &Statement, writer: &str) -> Notification {
+    let short = |name: &str| name.chars().take(256).collect::<String>();
+    let (action, kind, name) = (statement.action.as_str(), short(&statement.resource), short(&statement.name));
+    let (approver, writer) = (short(&statement.approver), short(writer));
+    let how = if statement.break_glass { "An approval in an emergency" } else { "An approval" };
+    let data = Data {
+        message: format!("{how} of {action} of {kind} {name} by {approver} was written by {writer}"),
+        action,
+        kind,
+        namespace: statement.namespace.clone(),
+        name,
+        uid: statement.uid.clone(),
+        requester: writer,
+        people: vec![approver],
+        broke_glass: statement.break_glass,
+        ..Data::default()
+    };
+    let distinct = statement.hash().unwrap_or_default();
+    Notification::new(Kind::Presented, Timestamp::now(), data).distinct_by(distinct)
 }
 
 impl Failed<'_> {

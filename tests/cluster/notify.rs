@@ -149,8 +149,8 @@ fn approvals_are_told_when_written_and_when_used(scene: &Scene) {
         let event = told().remove(0);
         assert_eq!(event["data"]["requester"], by.name(), "{event}");
         assert_eq!(event["data"]["people"], json!([User::Alice.name()]), "{event}");
+        assert_eq!((&event["data"]["action"], &event["data"]["uid"]), (&json!("Delete"), &json!(uid)), "{event}");
         if kind == "approved" {
-            assert_eq!(event["data"]["uid"], uid.as_str(), "{event}");
             assert!(event["data"].get("unconfirmed").is_none(), "it was there: {event}");
         }
     }
