@@ -3,13 +3,14 @@
 //! Written beside the decision, never in its way. An Event only says where to look: anyone can write one.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::{ApiResource, DynamicObject, GroupVersion};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
@@ -44,10 +45,13 @@ pub struct Announcer {
     queue: mpsc::Sender<Announcement>,
     /// For what has to be told whatever else goes on.
     urgent: mpsc::Sender<Announcement>,
+    looking: Arc<Semaphore>,
 }
 
 /// What a flood leaves of itself; the rest is in the log and the metrics.
 const WAITING: usize = 64;
+/// Objects that are looked for at the same time. A review can be forged; the rest wait.
+const LOOKING: usize = 8;
 /// Somebody waits for the answer to a review.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -59,7 +63,8 @@ impl Announcer {
     pub fn new(client: Client) -> (Self, impl Future<Output = ()>) {
         let (queue, waiting) = mpsc::channel(WAITING);
         let (urgent, first) = mpsc::channel(WAITING);
-        (Self { client: client.clone(), queue, urgent }, write(client, waiting, first))
+        let looking = Arc::new(Semaphore::new(LOOKING));
+        (Self { client: client.clone(), queue, urgent, looking }, write(client, waiting, first))
     }
 
     pub fn announce(&self, announcement: Announcement) {
@@ -73,7 +78,11 @@ impl Announcer {
     /// Whether this very object is there: reviews can be forged. Nothing where that cannot be found out.
     pub async fn stands(&self, object: &Announced, by: Instant) -> Option<bool> {
         let by = by.min(Instant::now() + PATIENCE);
-        timeout_at(by, stands(&self.client, object)).await.ok().flatten()
+        let looking = async {
+            let _place = self.looking.acquire().await;
+            found(&self.client, object).await
+        };
+        Some(timeout_at(by, looking).await.ok().flatten()? == object.uid)
     }
 }
 
@@ -96,10 +105,14 @@ async fn write(client: Client, mut queue: mpsc::Receiver<Announcement>, mut urge
         if !announcement.seen {
             sleep(PAUSE).await;
         }
-        if !announcement.seen && stands(&client, &announcement.object).await != Some(true) {
+        let Announcement { mut object, reason, action, note, seen, urgent } = announcement;
+        if !seen && found(&client, &object).await.as_deref() != Some(&object.uid) {
             continue;
         }
-        let Announcement { object, reason, action, note, seen: _, urgent } = announcement;
+        // What is known by its name alone nobody would see who looks at the object.
+        if object.uid.is_empty() {
+            object.uid = found(&client, &object).await.unwrap_or_default();
+        }
         // One that has told of the same object for the same reason counts that one up, whatever the next would say: who
         // unlocks second would go unseen.
         let recorder = if urgent { Recorder::new(client.clone(), reporter.clone()) } else { recorder.clone() };
@@ -117,14 +130,14 @@ async fn write(client: Client, mut queue: mpsc::Receiver<Announcement>, mut urge
     }
 }
 
-/// Nothing where it cannot be read.
-async fn stands(client: &Client, object: &Announced) -> Option<bool> {
+/// The UID of what has its name, none where there is nothing; nothing where it cannot be read.
+async fn found(client: &Client, object: &Announced) -> Option<String> {
     let parts = [&object.version, &object.plural, &object.name];
     let optional = [&object.group, &object.namespace];
     if !parts.into_iter().all(|part| super::facts::is_segment(part))
         || !optional.into_iter().all(|part| part.is_empty() || super::facts::is_segment(part))
     {
-        return Some(false);
+        return Some(String::new());
     }
     let resource = ApiResource {
         group: object.group.clone(),
@@ -139,7 +152,7 @@ async fn stands(client: &Client, object: &Announced) -> Option<bool> {
         Api::namespaced_with(client.clone(), &object.namespace, &resource)
     };
     let found = api.get_metadata_opt(&object.name).await.ok()?;
-    Some(found.is_some_and(|found| found.metadata.uid.as_deref() == Some(&object.uid)))
+    Some(found.and_then(|found| found.metadata.uid).unwrap_or_default())
 }
 
 fn api_version(object: &Announced) -> String {

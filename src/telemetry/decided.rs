@@ -127,8 +127,7 @@ impl Decided<'_, '_> {
         let returns = self.request.action == Action::Recreate;
         let stands = if passed && !returns { telemetry.announcer.stands(&object, by).await } else { Some(true) };
         if is_wanted {
-            let unconfirmed = passed && stands != Some(true);
-            telemetry.notifier.tell(&self.notification(&told, id, unconfirmed));
+            telemetry.notifier.tell(&self.notification(&told, id, stands));
         }
         if let Some(reason) = told.event.filter(|_| stands != Some(false)) {
             telemetry.announcer.announce(Announcement {
@@ -235,7 +234,8 @@ impl Decided<'_, '_> {
         )
     }
 
-    fn notification(&self, told: &Told, id: String, unconfirmed: bool) -> Notification {
+    /// `stands`: whether there is such an object, where that is known.
+    fn notification(&self, told: &Told, id: String, stands: Option<bool>) -> Notification {
         let Self { called, request, decision, .. } = self;
         let subject = &request.subject;
         let mut rules = names(decision);
@@ -266,7 +266,9 @@ impl Decided<'_, '_> {
             missing: unmet.map(ToString::to_string).collect(),
             approve: approve.unwrap_or_default(),
             because: because(decision),
-            unconfirmed,
+            broke_glass: told.kind == Kind::BrokeGlass,
+            unconfirmed: stands != Some(true),
+            not_found: stands == Some(false),
             ..Data::default()
         };
         Notification::new(told.kind, Timestamp::now(), data)
