@@ -68,8 +68,13 @@ async fn main() -> anyhow::Result<()> {
             let subscriber = tracing_subscriber::registry().with(lines);
             #[cfg(feature = "otel")]
             {
-                let traces = tagout::telemetry::Traces::from_environment()?;
+                let traces = tagout::telemetry::Traces::from_environment();
+                let (traces, fault) = traces.map_or_else(|fault| (None, Some(fault)), |traces| (traces, None));
                 subscriber.with(traces.as_ref().map(tagout::telemetry::Traces::layer)).init();
+                // A guard that does not start refuses everything.
+                if let Some(fault) = fault {
+                    tracing::error!(event = "no_traces", error = format!("{fault:#}"), "it goes on without traces");
+                }
                 let ended = serve::run(*options).await;
                 if let Some(traces) = traces {
                     traces.end().await;

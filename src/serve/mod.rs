@@ -222,7 +222,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             info!("stopped");
             Ok(())
         }
-        _ = tasks.join_next() => bail!("a task that must not end has ended; the log above says why"),
+        _ = tasks.join_next() => {
+            notifier.drain().await;
+            bail!("a task that must not end has ended; the log above says why")
+        }
     }
 }
 

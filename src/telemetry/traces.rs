@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::time::Duration;
 
 use anyhow::Context;
 use http::{Request, Response};
@@ -13,11 +14,13 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry::trace::TracerProvider;
+use opentelemetry::{Key, KeyValue, Value};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter as Exporter};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tracing::{Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
@@ -31,15 +34,18 @@ pub struct Traces {
 }
 
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+const TIMEOUTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+const PATIENCE: Duration = Duration::from_secs(10);
 const MOST: usize = 1 << 16;
 
 impl Traces {
     /// Nothing where the environment names no place. To be called within the runtime.
     pub fn from_environment() -> anyhow::Result<Option<Self>> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         if ENDPOINTS.iter().all(|name| std::env::var_os(name).is_none_or(|value| value.is_empty())) {
             return Ok(None);
         }
-        let client = Sender { client: plain_client()?, runtime: Handle::current() };
+        let client = Sender { client: plain_client()?, runtime: Handle::current(), patience: patience(variable) };
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(client)
@@ -49,7 +55,7 @@ impl Traces {
     }
 
     fn by(exporter: impl Exporter + 'static) -> Self {
-        let resource = Resource::builder().with_service_name("tagout").build();
+        let resource = named(Resource::builder().build());
         Self { provider: SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build() }
     }
 
@@ -75,10 +81,29 @@ impl Traces {
     }
 }
 
+/// As the environment names it, or else as what it is.
+fn named(resource: Resource) -> Resource {
+    const SERVICE: Key = Key::from_static_str("service.name");
+    let is_unknown = |name: Value| name.as_str().starts_with("unknown_service");
+    if !resource.get(&SERVICE).is_none_or(is_unknown) {
+        return resource;
+    }
+    let attributes = resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+    Resource::builder_empty().with_attributes(attributes).with_service_name("tagout").build()
+}
+
+/// How long a collector has for an answer, in milliseconds.
+fn patience(variable: impl Fn(&str) -> Option<String>) -> Duration {
+    let given = TIMEOUTS.iter().find_map(|name| variable(name)?.trim().parse().ok());
+    given.map_or(PATIENCE, Duration::from_millis)
+}
+
 /// The exporter has a thread of its own, outside of the runtime that connections need.
 struct Sender {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     runtime: Handle,
+    /// The exporter sends nothing else until it has an answer, and asks for none in any time of its own.
+    patience: Duration,
 }
 
 impl fmt::Debug for Sender {
@@ -97,11 +122,13 @@ impl HttpClient for Sender {
         Self: 'sent,
     {
         let client = self.client.clone();
-        let sending = self.runtime.spawn(async move {
+        let sending = async move {
             let (head, body) = client.request(request.map(Full::new)).await?.into_parts();
             let body = Limited::new(body, MOST).collect().await?.to_bytes();
             Ok(Response::from_parts(head, body))
-        });
+        };
+        let patience = self.patience;
+        let sending = self.runtime.spawn(async move { timeout(patience, sending).await? });
         Box::pin(async move { sending.await? })
     }
 }
@@ -111,7 +138,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::sync::mpsc;
-    use std::time::Duration;
+    use std::time::Instant;
 
     use tracing::{info, info_span};
     use tracing_subscriber::layer::SubscriberExt;
@@ -137,11 +164,36 @@ mod tests {
         (url, said)
     }
 
+    fn sender(patience: Duration) -> Sender {
+        Sender { client: plain_client().unwrap(), runtime: Handle::current(), patience }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_collector_that_hangs_is_not_waited_for_longer_than_the_environment_says() {
+        let hangs = TcpListener::bind("127.0.0.1:0").unwrap();
+        let request = Request::post(format!("http://{}/", hangs.local_addr().unwrap())).body(Bytes::new()).unwrap();
+        let began = Instant::now();
+        let given = patience(|name| (name == "OTEL_EXPORTER_OTLP_TIMEOUT").then(|| "300".to_owned()));
+        assert!(sender(given).send_bytes(request).await.is_err());
+        assert!(began.elapsed() < PATIENCE, "it took {:?}", began.elapsed());
+        for (set, expected) in [("", PATIENCE), ("soon", PATIENCE), ("1500", Duration::from_millis(1500))] {
+            assert_eq!(patience(|_| Some(set.to_owned())), expected, "{set:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_the_environment_names_keeps_its_name() {
+        let service = |name: &'static str| named(Resource::builder_empty().with_service_name(name).build());
+        for (given, expected) in [("unknown_service:tagout", "tagout"), ("guard-eu", "guard-eu")] {
+            let name = service(given).get(&Key::from_static_str("service.name")).unwrap();
+            assert_eq!(name.as_str(), expected);
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn spans_are_sent_with_what_is_bounded_and_without_lines_of_the_log() {
         let (url, said) = receiver();
-        let client = Sender { client: plain_client().unwrap(), runtime: Handle::current() };
-        let exporter = SpanExporter::builder().with_http().with_http_client(client);
+        let exporter = SpanExporter::builder().with_http().with_http_client(sender(PATIENCE));
         let exporter = opentelemetry_otlp::WithExportConfig::with_endpoint(exporter, url).build().unwrap();
         let traces = Traces::by(exporter);
         let subscriber = tracing_subscriber::registry().with(traces.layer());
