@@ -40,8 +40,8 @@ impl Gate {
             }
             judged.push((request, decision));
         }
-        let ((request, decision), emergencies) = weighed(judged).unwrap_or(((base, Decision::default()), Vec::new()));
-        self.finish_with(called, review, &request, decision, &emergencies, known).await
+        let (request, decision) = take_gravest(&mut judged).unwrap_or((base, Decision::default()));
+        self.finish_with(called, review, &request, decision, &judged, known).await
     }
 
     /// What the update is about: the object, or the one that a `Scale` is of.
@@ -119,14 +119,14 @@ impl Gate {
     }
 }
 
-/// What decides: the gravest of all that one update does, the first of those that are alike. And where it passes, what
-/// else somebody passed alone.
-fn weighed<R>(mut judged: Vec<(R, Decision)>) -> Option<((R, Decision), Vec<(R, Decision)>)> {
+/// Takes out what decides: the gravest of all that one update does, the first of those that are alike. Where it passes,
+/// what else somebody passed alone is left.
+fn take_gravest<'r, R>(judged: &mut Vec<(R, Decision<'r>)>) -> Option<(R, Decision<'r>)> {
     let gravity = |at: &usize| (judged[*at].1.verdict, judged[*at].1.because != Because::NotCovered);
     let gravest = (0..judged.len()).rev().max_by_key(gravity)?;
     let gravest = judged.remove(gravest);
     judged.retain(|(_, decision)| gravest.1.verdict != Verdict::Deny && !decision.broke_glass.is_empty());
-    Some((gravest, judged))
+    Some(gravest)
 }
 
 /// The request for one action, if any rule guards against it.
@@ -165,9 +165,9 @@ mod tests {
     }
 
     /// What decides, and what is told beside it.
-    fn told(judged: Vec<(&'static str, Decision<'static>)>) -> (&'static str, Vec<&'static str>) {
-        let (gravest, emergencies) = weighed(judged).expect("something was judged");
-        (gravest.0, emergencies.into_iter().map(|(name, _)| name).collect())
+    fn told(mut judged: Vec<(&'static str, Decision<'static>)>) -> (&'static str, Vec<&'static str>) {
+        let (gravest, _) = take_gravest(&mut judged).expect("something was judged");
+        (gravest, judged.into_iter().map(|(name, _)| name).collect())
     }
 
     #[test]
