@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::config::{Format, Settings};
-use super::told::{Data, Kind, Lane, Notification};
+use super::told::{Data, Kind, Lane, Notification, Unconfirmed};
 
 /// The type of a body, and the body.
 pub(super) fn body(settings: &Settings, notification: &Notification) -> (&'static str, Vec<u8>) {
@@ -84,10 +84,10 @@ fn fields(data: &Data) -> Vec<(&'static str, String)> {
         ("Times", if data.count > 1 { data.count.to_string() } else { String::new() }),
         (
             "Careful",
-            match (data.unconfirmed, data.not_found) {
-                (_, true) => "no such object was found: it may be forged",
-                (true, false) => "the object could not be looked for: it may be forged",
-                (false, false) => "",
+            match data.unconfirmed {
+                Some(Unconfirmed::NotFound) => "no such object was found: it may be forged",
+                Some(Unconfirmed::Unknown) => "the object could not be looked for: it may be forged",
+                None => "",
             }
             .to_owned(),
         ),
@@ -157,7 +157,7 @@ fn severity(notification: &Notification) -> &'static str {
     match (notification.kind, notification.kind.lane()) {
         (Kind::CanaryFailed | Kind::EpochEnded, _) => "critical",
         // Where it could not be looked for, nobody knows better.
-        (Kind::BrokeGlass, _) if !data.not_found => "critical",
+        (Kind::BrokeGlass, _) if data.unconfirmed != Some(Unconfirmed::NotFound) => "critical",
         (Kind::Unlocked, _) if data.broke_glass => "critical",
         (Kind::Reached | Kind::Relocked | Kind::Test, _) | (_, Lane::Rest) => "info",
         _ => "warning",
@@ -367,11 +367,10 @@ mod tests {
 
     #[test]
     fn an_emergency_is_less_grave_only_where_it_is_known_that_there_is_no_such_object() {
-        assert_eq!(severity(&told(Kind::BrokeGlass, |data| data.unconfirmed = true)), "critical");
-        assert_eq!(
-            severity(&told(Kind::BrokeGlass, |data| (data.unconfirmed, data.not_found) = (true, true))),
-            "warning"
-        );
+        let told = |why| severity(&told(Kind::BrokeGlass, |data| data.unconfirmed = why));
+        assert_eq!(told(None), "critical");
+        assert_eq!(told(Some(Unconfirmed::Unknown)), "critical");
+        assert_eq!(told(Some(Unconfirmed::NotFound)), "warning");
     }
 
     /// Of what the schema says: what is needed, what there is, and of which type.
@@ -406,7 +405,8 @@ mod tests {
         for sent in [
             told(Kind::Relocked, |_| {}),
             told(Kind::Unlocked, |data| (data.until, data.broke_glass) = (Some(Timestamp::UNIX_EPOCH), true)),
-            told(Kind::BrokeGlass, |data| (data.unconfirmed, data.people) = (true, vec!["carol".to_owned()])),
+            told(Kind::BrokeGlass, |data| data.people.push("carol".to_owned())),
+            told(Kind::BrokeGlass, |data| data.unconfirmed = Some(Unconfirmed::NotFound)),
         ] {
             is_valid(&json!(sent.data));
         }

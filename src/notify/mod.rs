@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 pub use client::plain_client;
 pub use config::{Config, Format, SinkConfig};
 pub use formats::schema;
-pub use told::{Data, Kind, Notification};
+pub use told::{Data, Kind, Notification, Unconfirmed};
 
 use client::Attempt;
 use config::Settings;

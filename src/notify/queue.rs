@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::budget::{Budget, INVENTED, Over, REAL};
-use super::told::{Data, Kind, LANES, Lane, Notification};
+use super::told::{Data, Kind, LANES, Lane, Notification, Unconfirmed};
 
 /// What waits for one sink, and what it was told already.
 #[derive(Debug, Default)]
@@ -20,8 +20,7 @@ pub(super) struct Waiting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Sort {
     kind: Kind,
-    unconfirmed: bool,
-    not_found: bool,
+    unconfirmed: Option<Unconfirmed>,
 }
 
 /// A notification on its way.
@@ -113,7 +112,7 @@ impl Waiting {
         if kind.lane() == Lane::Guard {
             return true;
         }
-        let sort = Sort { kind: *kind, unconfirmed: data.unconfirmed, not_found: data.not_found };
+        let sort = Sort { kind: *kind, unconfirmed: data.unconfirmed };
         let limits = if sort.is_invented() { INVENTED } else { REAL };
         let budget = self.budgets.entry(sort).or_insert_with(|| Budget::of(limits));
         budget.takes(sort.about(data), data.count, now)
@@ -143,7 +142,7 @@ impl Waiting {
             return 0;
         }
         // What anybody can cause goes first.
-        let many = |item: &Item| item.notification.kind.is_many() || item.notification.data.unconfirmed;
+        let many = |item: &Item| item.notification.kind.is_many() || item.notification.data.unconfirmed.is_some();
         let oldest = queue.iter().position(many).unwrap_or(0);
         queue.remove(oldest);
         1
@@ -178,7 +177,7 @@ fn pause(lane: Lane, repeat: Duration) -> Duration {
 impl Sort {
     /// Whether a forged review is enough to cause it.
     fn is_invented(self) -> bool {
-        self.unconfirmed || !self.kind.passes()
+        self.unconfirmed.is_some() || !self.kind.passes()
     }
 
     /// What has a share of the budget, as a digest names it. What is confirmed can be shown again and again under
@@ -201,20 +200,20 @@ impl Sort {
 }
 
 fn digest(sort: Sort, over: Over) -> Notification {
-    let Sort { kind, unconfirmed, not_found } = sort;
-    let what = match kind {
-        Kind::Denied => "more refusals",
-        Kind::WouldDeny => "more requests that would be refused in mode Enforce",
-        Kind::Presented => "more approvals written",
-        _ if not_found => "more requests let pass, of objects that were not found,",
-        _ if unconfirmed => "more requests let pass, of objects that could not be looked for,",
-        _ => "more times the same was let pass, approved",
+    let Sort { kind, unconfirmed } = sort;
+    let what = match (kind, unconfirmed) {
+        (Kind::Denied, _) => "more refusals",
+        (Kind::WouldDeny, _) => "more requests that would be refused in mode Enforce",
+        (Kind::Presented, _) => "more approvals written",
+        (_, Some(Unconfirmed::NotFound)) => "more requests let pass, of objects that were not found,",
+        (_, Some(Unconfirmed::Unknown)) => "more requests let pass, of objects that could not be looked for,",
+        (_, None) => "more times the same was let pass, approved",
     };
     let (count, about) = (over.count, over.about.unwrap_or_default());
     let whose = Some(&about.requester).filter(|by| !by.is_empty()).cloned().unwrap_or_else(|| about.people.join(", "));
     let whose = if whose.is_empty() { "others".to_owned() } else { whose };
     let message = format!("{count} {what} by {whose}, not told one by one: the log has them");
-    let data = Data { message, count, digest: true, unconfirmed, not_found, ..about };
+    let data = Data { message, count, digest: true, unconfirmed, ..about };
     let at = Timestamp::now();
     Notification::new(kind, at, data).distinct_by(format!("digest {at} {whose}"))
 }
@@ -278,7 +277,8 @@ mod tests {
         for at in 0..5_000_u32 {
             for kind in [Kind::Denied, Kind::BrokeGlass, Kind::Approved] {
                 let mut forged = told(kind, &format!("to-{at}"), &format!("agent-{at}"));
-                (forged.data.unconfirmed, forged.data.not_found) = (kind != Kind::Denied, at % 2 == 0);
+                let why = if at % 2 == 0 { Unconfirmed::NotFound } else { Unconfirmed::Unknown };
+                forged.data.unconfirmed = (kind != Kind::Denied).then_some(why);
                 waiting.take(forged, now + WINDOW * (at / 100));
             }
             waiting.settle(REPEAT, now + WINDOW * (at / 100));

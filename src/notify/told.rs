@@ -124,17 +124,23 @@ pub struct Data {
     /// Of a canary what was tried: `approval` or `deletion`.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub check: &'static str,
-    /// Of what was let pass: such an object was not found, or could not be looked for. Reviews can be forged.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub unconfirmed: bool,
-    /// Of what is unconfirmed: it was looked for, and is not there.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub not_found: bool,
+    /// Of what was let pass why it is not known that there is such an object, since reviews can be forged: it is
+    /// `NotFound`, or `Unknown` where it could not be looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Unconfirmed")]
+    pub unconfirmed: Option<Unconfirmed>,
     /// How many requests this tells of.
     pub count: u64,
     /// Whether it sums up different requests.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub digest: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Unconfirmed {
+    NotFound,
+    Unknown,
 }
 
 /// Reviews can be forged, and megabytes long.
@@ -272,7 +278,7 @@ impl Notification {
     /// The same however often it happens.
     pub(super) fn key(&self) -> String {
         let data = &self.data;
-        let unconfirmed = if data.unconfirmed { "unconfirmed" } else { "" };
+        let unconfirmed = if data.unconfirmed.is_some() { "unconfirmed" } else { "" };
         let parts = [self.kind.as_str(), &data.request, &data.uid, data.check, &self.distinct, unconfirmed];
         hash(parts.into_iter().chain(data.people.iter().map(String::as_str)))
     }
@@ -345,7 +351,7 @@ mod tests {
             told(Kind::BrokeGlass, |data| data.people.push("dave".to_owned())),
             told(Kind::BrokeGlass, |data| {
                 data.people.push("carol".to_owned());
-                data.unconfirmed = true;
+                data.unconfirmed = Some(Unconfirmed::Unknown);
             }),
         ] {
             assert_ne!(one.id(), different.id(), "{different:?}");

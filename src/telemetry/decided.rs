@@ -14,7 +14,7 @@ use super::{RuleNameLabels, Telemetry};
 use crate::api::{Action, Mode, printable};
 use crate::cluster::{Announced, Announcement};
 use crate::guard::{Because, Decision, Request, Rule, Subject, Verdict, approve_command, request_id};
-use crate::notify::{Data, Kind, Notification};
+use crate::notify::{Data, Kind, Notification, Unconfirmed};
 
 #[derive(Default)]
 pub(super) struct Decisions {
@@ -267,8 +267,11 @@ impl Decided<'_, '_> {
             approve: approve.unwrap_or_default(),
             because: because(decision),
             broke_glass: told.kind == Kind::BrokeGlass,
-            unconfirmed: stands != Some(true),
-            not_found: stands == Some(false),
+            unconfirmed: match stands {
+                Some(true) => None,
+                Some(false) => Some(Unconfirmed::NotFound),
+                None => Some(Unconfirmed::Unknown),
+            },
             ..Data::default()
         };
         Notification::new(told.kind, Timestamp::now(), data)
