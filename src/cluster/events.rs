@@ -169,3 +169,84 @@ fn reference(object: Announced) -> ObjectReference {
         ..ObjectReference::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{Request, Response, StatusCode};
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(name: &str) -> Announced {
+        Announced {
+            group: "apps".to_owned(),
+            version: "v1".to_owned(),
+            kind: "Deployment".to_owned(),
+            plural: "deployments".to_owned(),
+            namespace: "payments".to_owned(),
+            name: name.to_owned(),
+            uid: "u".to_owned(),
+        }
+    }
+
+    fn refusal(reason: &str, code: u16) -> serde_json::Value {
+        json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": reason, "code": code})
+    }
+
+    /// Knows `there`, whose UID is `u`, and `other`, says nothing of `slow`, and refuses to say of `secret`. Counts who
+    /// asks.
+    fn announcer(asked: Arc<AtomicUsize>) -> Announcer {
+        let service = tower::service_fn(move |request: Request<Body>| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let name = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+            async move {
+                let (status, uid) = match name.as_str() {
+                    "there" => (StatusCode::OK, "u"),
+                    "other" => (StatusCode::OK, "v"),
+                    "secret" => (StatusCode::FORBIDDEN, ""),
+                    "slow" => std::future::pending().await,
+                    _ => (StatusCode::NOT_FOUND, ""),
+                };
+                let answer = match status {
+                    StatusCode::OK => json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                        "metadata": {"name": name, "uid": uid}}),
+                    StatusCode::NOT_FOUND => refusal("NotFound", 404),
+                    _ => refusal("Forbidden", 403),
+                };
+                let mut response = Response::new(Body::from(answer.to_string().into_bytes()));
+                *response.status_mut() = status;
+                Ok::<_, Infallible>(response)
+            }
+        });
+        Announcer::new(Client::new(service, "default")).0
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_millis(200)
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_not_what_cannot_be_looked_for() {
+        let announcer = announcer(Arc::default());
+        for (name, stands) in
+            [("there", Some(true)), ("other", Some(false)), ("gone", Some(false)), ("secret", None), ("slow", None)]
+        {
+            assert_eq!(announcer.stands(&object(name), soon()).await, stands, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_forged_reviews_has_few_objects_looked_for_at_once() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let announcer = announcer(Arc::clone(&asked));
+        let (slow, by) = (object("slow"), soon());
+        let all = futures::future::join_all((0..100).map(|_| announcer.stands(&slow, by))).await;
+        assert!(all.iter().all(Option::is_none));
+        assert_eq!(asked.load(Ordering::SeqCst), LOOKING);
+        assert_eq!(announcer.stands(&object("there"), soon()).await, Some(true), "places are given back");
+    }
+}

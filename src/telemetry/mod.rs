@@ -234,3 +234,44 @@ impl Registered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::api::{Action, Scope};
+
+    #[test]
+    fn two_approvals_by_one_person_are_told_as_two_with_what_they_are_about() {
+        let now = Timestamp::UNIX_EPOCH;
+        let delete = Statement {
+            action: Action::Delete,
+            uid: "u".into(),
+            resource: "deployments.apps".into(),
+            namespace: "payments".into(),
+            name: "api".into(),
+            cluster: "c".into(),
+            epoch: None,
+            approver: "carol".into(),
+            team: "breakers".into(),
+            requester: None,
+            reason: None,
+            protects: None,
+            new_spec: None,
+            approved_at: now,
+            expires: now + SignedDuration::from_mins(1),
+            break_glass: false,
+            delete_only: false,
+            scope: Scope::Object,
+            signature: None,
+        };
+        let scale = Statement { action: Action::ScaleToZero, break_glass: true, ..delete.clone() };
+        let (first, second) = (written(&delete, "ci"), written(&scale, "ci"));
+        assert_ne!(first.id(), second.id());
+        let Data { action, kind, name, uid, requester, people, broke_glass, message, .. } = second.data;
+        assert_eq!((action, &*kind, &*name, &*uid), ("ScaleToZero", "deployments.apps", "api", "u"));
+        assert_eq!((&*requester, people, broke_glass), ("ci", vec!["carol".to_owned()], true));
+        assert!(message.starts_with("An approval in an emergency of ScaleToZero"), "{message}");
+    }
+}
