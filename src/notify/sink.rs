@@ -215,4 +215,20 @@ mod tests {
         assert_eq!(pause(1, Some(Duration::from_mins(1))), Duration::from_mins(1));
         assert_eq!(pause(1, Some(Duration::from_hours(24))), LONGEST);
     }
+
+    #[test]
+    fn what_somebody_may_put_right_is_not_given_up() {
+        for (status, hopeless) in [
+            (400, true),
+            (413, true),
+            (422, true),
+            (302, false),
+            (401, false),
+            (404, false),
+            (407, false),
+            (410, false),
+        ] {
+            assert_eq!(is_hopeless(StatusCode::from_u16(status).unwrap()), hopeless, "{status}");
+        }
+    }
 }
