@@ -2,6 +2,7 @@
 
 mod receiver;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::thread;
@@ -247,8 +248,26 @@ fn what_was_not_taken_is_sent_again(scene: &Scene) {
 }
 
 fn unlock(scene: &Scene, requester: &str) {
-    let (user, requester) = (User::Alice, format!("--requester={requester}"));
-    scene.world.kubectl(user, &["tagout", "unlock", &requester, "--for=10m", "--yes", "--reason=upgrade"]).succeeds();
+    unlock_for(scene, requester, "10m");
+}
+
+fn unlock_for(scene: &Scene, requester: &str, life: &str) {
+    let (requester, life) = (format!("--requester={requester}"), format!("--for={life}"));
+    let unlock = ["tagout", "unlock", &requester, &life, "--yes", "--reason=upgrade"];
+    scene.world.kubectl(User::Alice, &unlock).succeeds();
+}
+
+fn an_unlocking_that_follows_another_is_told(scene: &Scene) {
+    let told = || {
+        let all = scene.events.took("unlocked");
+        let renewed = all.iter().filter(|one| one["data"]["requester"] == "renewed");
+        renewed.map(|one| text(&one["data"]["until"])).collect::<BTreeSet<_>>()
+    };
+    unlock_for(scene, "renewed", "20s");
+    eventually("the first is told", || told().len() == 1);
+    unlock_for(scene, "renewed", "10m");
+    eventually("the one after it is told, too", || told().len() == 2);
+    scene.world.kubectl(User::Alice, &["tagout", "unlock", "--end"]).succeeds();
 }
 
 fn changes_of_the_guard_are_told(scene: &Scene) {
@@ -260,6 +279,7 @@ fn changes_of_the_guard_are_told(scene: &Scene) {
     assert_eq!(event["data"]["people"], json!([User::Alice.name()]));
     scene.world.kubectl(User::Alice, &["tagout", "unlock", "--end"]).succeeds();
     eventually("the locking is told", || !scene.events.took("relocked").is_empty());
+    an_unlocking_that_follows_another_is_told(scene);
     unlock(scene, User::Admin.name());
     let epoch = scene.world.epoch();
     let weaker = json!([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"}]).to_string();
