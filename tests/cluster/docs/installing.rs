@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::page::Page;
 use super::{bare, namespace};
-use crate::world::{World, eventually};
+use crate::world::{World, eventually, rule};
 
 #[test]
 fn the_commands_from_installing_to_removing_do_what_their_pages_say() {
@@ -58,6 +58,15 @@ fn looked_around(world: &World, page: &mut Page) {
     page.run(User::Admin, "kubectl tagout preview --audit-log audit/").succeeds();
     page.leave("kubectl tagout preview --live", "simulated pods keep no log");
     page.leave("kubectl logs -n tagout-system", "simulated pods keep no log");
+    page.file("rule.yaml", &rule("new", "new").to_string());
+    page.file("values.yaml", "approvers: {groups: [senior-sre]}");
+    let said = page.run(User::Admin, "kubectl tagout preview -f rule.yaml").succeeds().out;
+    assert!(said.contains("Checked by the API server."), "{said}");
+    let said = page.run(User::Admin, "helm template tagout charts/tagout").out;
+    let report: Value = serde_json::from_str(&said).expect("JSON");
+    let of_the_chart = report["rules"].as_array().map(Vec::len);
+    assert_eq!(of_the_chart, world.get(&["protectionrules"])["items"].as_array().map(Vec::len), "{report:#}");
+    page.run(User::Admin, "kubectl tagout preview -f rule.yaml --snapshot").succeeds();
 
     page.turn_to("docs/notifications.md");
     page.leave(
