@@ -137,33 +137,28 @@ impl Cluster {
             .reflect(writer)
             .inspect_err(|error| warn!(%error, "cannot watch records; they are read one by one"));
         tokio::spawn(events.for_each(async |_| ()));
-        Self {
-            clock: ApiClock::new(client.clone()),
-            client,
-            own_namespace,
-            namespaces,
-            recorded,
-            radii: radius::Radii::new(),
-            ledgers: ledger::Ledgers::default(),
-            rules,
-        }
+        let clock = ApiClock::new(client.clone());
+        Self::of(client, own_namespace, namespaces, recorded, clock, rules)
     }
 
     /// A cluster that stands still: whoever moves it says what time it is, and what watches would have told.
     pub fn told(client: Client, rules: Arc<RulesInForce>, own_namespace: String, clock: Told) -> (Self, Watched) {
         let (namespaces, of_namespaces) = reflector::store();
         let (recorded, of_records) = reflector::store();
-        let cluster = Self {
-            clock: ApiClock::Told(clock),
-            client,
-            own_namespace,
-            namespaces,
-            recorded,
-            radii: radius::Radii::new(),
-            ledgers: ledger::Ledgers::default(),
-            rules,
-        };
+        let cluster = Self::of(client, own_namespace, namespaces, recorded, ApiClock::Told(clock), rules);
         (cluster, Watched { namespaces: of_namespaces, records: of_records })
+    }
+
+    fn of(
+        client: Client,
+        own_namespace: String,
+        namespaces: Store<PartialObjectMeta<Namespace>>,
+        recorded: Store<PartialObjectMeta<DeletionRecord>>,
+        clock: ApiClock,
+        rules: Arc<RulesInForce>,
+    ) -> Self {
+        let (radii, ledgers) = (radius::Radii::new(), ledger::Ledgers::default());
+        Self { client, own_namespace, namespaces, recorded, radii, ledgers, clock, rules }
     }
 }
 

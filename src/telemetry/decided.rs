@@ -144,8 +144,6 @@ impl Decided<'_, '_> {
     fn count_and_log(&self, telemetry: &Telemetry, id: &str) {
         let Self { called: rule, request, decision, dry_run, .. } = *self;
         let (subject, requester, action) = (&request.subject, request.requester.name, request.action.as_str());
-        let (kind, namespace, name, uid) = (subject.kind(), &*subject.namespace, &*subject.name, &*subject.uid);
-        telemetry.decisions.count(rule, action, label(&decision.rules, subject), decision.verdict);
         if !decision.broke_glass.is_empty() && !dry_run {
             telemetry.decisions.broken_glass.get_or_create(&RuleNameLabels { rule: rule.to_owned() }).inc();
             warn!(
@@ -154,28 +152,26 @@ impl Decided<'_, '_> {
                 people = decision.broke_glass.join(","),
                 rule,
                 action,
-                kind,
-                namespace,
-                name,
-                uid,
+                kind = subject.kind(),
+                namespace = &*subject.namespace,
+                name = &*subject.name,
+                uid = &*subject.uid,
                 requester,
                 "an emergency: a rule was passed by one person alone"
             );
         }
-        info!(
-            event = "decided",
-            request = id,
-            verdict = decision.verdict.as_str(),
-            because = because(decision),
+        Line {
+            id,
             rule,
             action,
-            kind,
-            namespace,
-            name,
-            uid,
+            resource: label(&decision.rules, subject),
+            subject,
             requester,
+            verdict: decision.verdict,
+            because: &because(decision),
             dry_run,
-        );
+        }
+        .write(telemetry);
     }
 
     /// What people should find with the object, and hear of: that it was asked for, and how it passed.
@@ -292,6 +288,41 @@ impl Decided<'_, '_> {
     }
 }
 
+/// What every decision leaves in metrics and log.
+struct Line<'a> {
+    id: &'a str,
+    rule: &'a str,
+    action: &'static str,
+    /// For the metric: what the rule names, not what the review says.
+    resource: &'a str,
+    subject: &'a Subject<'a>,
+    requester: &'a str,
+    verdict: Verdict,
+    because: &'a str,
+    dry_run: bool,
+}
+
+impl Line<'_> {
+    fn write(&self, telemetry: &Telemetry) {
+        let Self { id, rule, action, resource, subject, requester, verdict, because, dry_run } = *self;
+        telemetry.decisions.count(rule, action, resource, verdict);
+        info!(
+            event = "decided",
+            request = id,
+            verdict = verdict.as_str(),
+            because,
+            rule,
+            action,
+            kind = subject.kind(),
+            namespace = &*subject.namespace,
+            name = &*subject.name,
+            uid = &*subject.uid,
+            requester,
+            dry_run,
+        );
+    }
+}
+
 impl Unweighed<'_> {
     /// The annotations of the API server's audit log.
     pub fn audit(&self) -> BTreeMap<&'static str, String> {
@@ -300,24 +331,9 @@ impl Unweighed<'_> {
 
     pub fn emit(&self, telemetry: &Telemetry) {
         let Self { rule, action, subject, requester, verdict, because, dry_run } = *self;
-        let (kind, namespace, name, uid) = (subject.kind(), &*subject.namespace, &*subject.name, &*subject.uid);
         let resource = rule.map_or("other", |rule| label(&[rule], subject));
         let rule = rule.map_or("", |rule| rule.name.as_str());
-        telemetry.decisions.count(rule, action, resource, verdict);
-        info!(
-            event = "decided",
-            request = "",
-            verdict = verdict.as_str(),
-            because,
-            rule,
-            action,
-            kind,
-            namespace,
-            name,
-            uid,
-            requester,
-            dry_run,
-        );
+        Line { id: "", rule, action, resource, subject, requester, verdict, because, dry_run }.write(telemetry);
         let told = match verdict {
             Verdict::Allow => return,
             Verdict::Deny => Kind::Denied,
@@ -332,11 +348,11 @@ impl Unweighed<'_> {
             message: format!("{action} {what}: {because}. Asked for by {requester}"),
             rules: Some(rule.to_owned()).filter(|rule| !rule.is_empty()).into_iter().collect(),
             action,
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            uid: uid.to_owned(),
+            namespace: subject.namespace.to_string(),
+            name: subject.name.to_string(),
+            uid: subject.uid.to_string(),
             because: because.to_owned(),
-            kind,
+            kind: subject.kind(),
             requester: requester.clone(),
             ..Data::default()
         };

@@ -17,16 +17,6 @@ use crate::guard::{Rule, Subject};
 const DEFAULTS: [&str; 5] =
     ["definitions", "labelled-namespaces", "labelled-objects", "production", "production-settings"];
 
-/// What is made anew by what owns it, and comes and goes with it every day.
-const FOLLOWERS: [(&str, &str); 6] = [
-    ("", "pods"),
-    ("batch", "jobs"),
-    ("", "secrets"),
-    ("", "configmaps"),
-    ("", "services"),
-    ("networking.k8s.io", "ingresses"),
-];
-
 pub fn check(snapshot: &Snapshot, stage: Stage) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, rule) in &snapshot.setting.rules().rules {
@@ -199,7 +189,8 @@ fn owners(rule: &Rule, snapshot: &Snapshot) -> Vec<Finding> {
         .collect();
     let mut found: BTreeSet<(String, String, String)> = BTreeSet::new();
     for (key, objects) in &snapshot.objects {
-        if FOLLOWERS.contains(&(&key.0, &key.1)) || !rule.names(&key.0, &key.1) {
+        let kind = Subject { group: key.0.as_str().into(), resource: key.1.as_str().into(), ..Subject::default() };
+        if kind.is_follower() || !rule.names(&key.0, &key.1) {
             continue;
         }
         for one in objects.iter().filter(|one| !one.owners.is_empty() && covers(rule, key, one, snapshot)) {
