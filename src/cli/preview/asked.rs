@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::events::{Event, ObjectRef, User, object};
 use super::patch::{applied, patched};
 use super::selects::Labels;
-use super::state::{Place, State, is_going, is_passing, labels, nothing_keeps, reduced, set, text};
+use super::state::{Place, State, is_passing, labels, reduced, set, text};
 use super::uri;
 use crate::api::kind_name;
 
@@ -157,17 +157,32 @@ impl<'e> Write<'e> {
         if let Some(response) = self.response.as_ref().filter(|_| is_passing(&self.place)) {
             return Ok(unlabelled(response));
         }
-        let Some(held) = state.get(&self.place) else {
-            let kind = kind_name(&self.place.group, &self.place.plural);
-            return Err(format!("the log does not show what was there before ({kind})"));
+        let uid = self.uid();
+        let held = state.get(&self.place);
+        let is_it = |object: &Value| match text(object, "/metadata/uid") {
+            held if held.is_empty() || uid.is_empty() => true,
+            held => held == uid,
         };
-        let uid = text(&held.object, "/metadata/uid");
-        if !self.about.uid.is_empty() && !uid.is_empty() && self.about.uid != uid {
-            return Err(
-                "the log does not show how the object came to be: it is another than the one of that name".to_owned()
-            );
+        match (held.filter(|held| is_it(&held.object)), state.departed.get(uid)) {
+            (Some(held), _) => Ok(Value::clone(&held.object)),
+            // What was written to it is in the log after its deletion.
+            (None, Some(object)) => Ok(Value::clone(object)),
+            (None, None) if held.is_some() => {
+                Err("the log does not show how the object came to be: it is another than the one of that name"
+                    .to_owned())
+            }
+            (None, None) => {
+                let kind = kind_name(&self.place.group, &self.place.plural);
+                Err(format!("the log does not show what was there before ({kind})"))
+            }
         }
-        Ok(Value::clone(&held.object))
+    }
+
+    /// Of what this is about, where the log says it.
+    fn uid(&self) -> &str {
+        let said =
+            self.response.iter().flat_map(|object| ["/metadata/uid", "/details/uid"].map(|part| text(object, part)));
+        [self.about.uid.as_str()].into_iter().chain(said).find(|uid| !uid.is_empty()).unwrap_or_default()
     }
 
     fn collection(&self, state: &State) -> Turned {
@@ -192,12 +207,12 @@ impl<'e> Write<'e> {
     }
 
     /// What a collection consisted of, as whoever deleted it was told.
-    fn items(&self) -> Option<&Vec<Value>> {
+    pub(super) fn items(&self) -> Option<&Vec<Value>> {
         let list = self.response.as_ref().filter(|list| text(list, "/kind").ends_with("List"))?;
         list.get("items")?.as_array()
     }
 
-    fn place_of(&self, item: &Value) -> Place {
+    pub(super) fn place_of(&self, item: &Value) -> Place {
         let namespace = text(item, "/metadata/namespace").to_owned();
         Place { namespace, name: text(item, "/metadata/name").to_owned(), ..self.place.clone() }
     }
@@ -227,7 +242,7 @@ impl<'e> Write<'e> {
     }
 
     /// What a collection's deletion is about.
-    fn members(&self, state: &State) -> Result<Vec<Place>, String> {
+    pub(super) fn members(&self, state: &State) -> Result<Vec<Place>, String> {
         let query = uri::query(&self.event.uri);
         let unclear = || "by which labels or fields it chose cannot be told".to_owned();
         let selector = uri::parameter(query, "labelSelector").unwrap_or_default();
@@ -435,79 +450,4 @@ fn scale_of(object: &Value) -> Value {
         .collect();
     json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec,
         "status": {"replicas": object.pointer("/status/replicas").and_then(Value::as_i64).unwrap_or(0)}})
-}
-
-impl Write<'_> {
-    /// What it left behind in the cluster.
-    pub(super) fn fold(&self, state: &mut State) {
-        let stored = self.about.subresource.as_str();
-        match (self.event.verb.as_str(), stored) {
-            ("deletecollection", _) => {
-                let listed: Option<Vec<Place>> =
-                    self.items().map(|items| items.iter().map(|item| self.place_of(item)).collect());
-                for place in listed.unwrap_or_else(|| self.members(state).unwrap_or_default()) {
-                    self.gone(state, &place);
-                }
-            }
-            ("delete", _) => {
-                match self.response.clone().map(reduced).filter(|object| text(object, "/kind") != "Status") {
-                    Some(object) if is_going(&object) && !nothing_keeps(&object) => {
-                        state.put_reduced(self.place.clone(), object, false);
-                    }
-                    Some(_) => state.remove(&self.place),
-                    None => self.gone(state, &self.place),
-                }
-            }
-            ("create", "eviction") => {
-                if let Some(held) = state.get(&self.place) {
-                    let (object, assumed) =
-                        (super::state::going(&held.object, &self.event.at.to_string()), held.assumed);
-                    state.put_reduced(self.place.clone(), object, assumed);
-                }
-            }
-            (_, "scale") => {
-                let replicas = self.response.as_ref().and_then(|scale| scale.pointer("/spec/replicas")).cloned();
-                let known = state.get(&self.place).map(|held| (Value::clone(&held.object), held.assumed));
-                if let Some((mut object, assumed)) = known.filter(|_| self.response.is_some()) {
-                    set(&mut object, &["spec", "replicas"], replicas.unwrap_or_else(|| json!(0)));
-                    state.put_reduced(self.place.clone(), object, assumed);
-                }
-            }
-            _ => self.written(state),
-        }
-    }
-
-    fn written(&self, state: &mut State) {
-        let (object, assumed) = match (&self.response, &self.request) {
-            (Some(object), _) => (object, false),
-            (None, Some(object)) if self.operation() == "CREATE" => (object, true),
-            _ => return state.doubt(&self.place),
-        };
-        let title = text(object, "/kind");
-        if title.is_empty() || title == "Status" || text(object, "/metadata/name") != self.place.name {
-            return;
-        }
-        let namespaced = !self.place.namespace.is_empty();
-        state.kinds.learn(&self.place.group, &self.about.api_version, &self.place.plural, title, namespaced);
-        let object = object.clone();
-        if is_going(&object) && nothing_keeps(&object) {
-            state.remove(&self.place);
-        } else {
-            state.put(self.place.clone(), object, assumed);
-        }
-    }
-
-    /// What is deleted without a word of what is left: it goes at once, unless something keeps it.
-    fn gone(&self, state: &mut State, place: &Place) {
-        let Some(held) = state.get(place) else { return };
-        let keeps = !nothing_keeps(&held.object);
-        // A pod on a node ends before it goes.
-        let ends = place.plural == "pods" && place.group.is_empty() && !text(&held.object, "/spec/nodeName").is_empty();
-        if keeps || ends {
-            let (object, assumed) = (super::state::going(&held.object, &self.event.at.to_string()), held.assumed);
-            state.put_reduced(place.clone(), object, assumed);
-        } else {
-            state.remove(place);
-        }
-    }
 }

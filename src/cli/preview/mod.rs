@@ -6,8 +6,10 @@
 mod asked;
 mod background;
 mod captured;
+mod departed;
 mod entries;
 mod events;
+mod fold;
 mod html;
 mod judge;
 mod kinds;

@@ -202,6 +202,30 @@ async fn an_apply_that_does_not_say_that_it_forces_nothing_is_not_taken_for_a_me
     assert_eq!((agreement.untold, agreement.only_recorded), (1, 0), "{agreement:?}");
 }
 
+#[tokio::test]
+async fn a_write_that_is_logged_after_the_deletion_is_judged_by_what_was_there_and_brings_nothing_back() {
+    let made = event("create", "deployments", "api", AGENT, &json!({"responseObject": deployment("api")}));
+    let gone = json!({"responseObject": {"kind": "Status", "details": {"uid": "u-api"}}});
+    let gone = event("delete", "deployments", "api", AGENT, &gone);
+    let late = |replicas: u64, uid: &str| {
+        let mut written = deployment("api");
+        written["spec"]["replicas"] = json!(replicas);
+        written["metadata"]["uid"] = json!(uid);
+        event("update", "deployments", "api", &format!("late-{replicas}"), &json!({"responseObject": written}))
+    };
+    let again = event("delete", "deployments", "api", "other", &json!({}));
+    let report = replayed(replay(), &[made.clone(), gone.clone(), late(3, "u-api"), late(0, "u-api"), again]).await;
+    assert_eq!(
+        (report.requests.seen, report.requests.untold),
+        (5, 1),
+        "only the second deletion has no object: {report:?}"
+    );
+    let rows: Vec<_> = report.rows.iter().map(|row| (row.requester.as_str(), row.action.as_str())).collect();
+    assert_eq!(rows, [(AGENT, "Delete"), ("late-0", "ScaleToZero")]);
+    let report = replayed(replay(), &[made, gone, late(3, "another")]).await;
+    assert_eq!(report.requests.untold, 1, "what was never seen is not known: {report:?}");
+}
+
 /// Requests of every sort, as a log has them.
 fn usual() -> Vec<Value> {
     let with = |part: &str, object: Value| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::departed::Departed;
 use super::kinds::Kinds;
 use crate::api::{kind_name, sha256};
 
@@ -28,6 +29,7 @@ pub(super) struct Held {
 pub(super) struct State {
     objects: BTreeMap<Place, Held>,
     pub(super) kinds: Kinds,
+    pub(super) departed: Departed,
     version: u64,
     /// What watches would tell of, in order: namespaces and records.
     news: Vec<Place>,
@@ -95,6 +97,7 @@ impl State {
             self.learn(&object);
         }
         self.note(&place);
+        self.departed.is_back(text(&object, "/metadata/uid"));
         self.objects.insert(place, Held { object: Arc::new(object), assumed });
     }
 
@@ -108,6 +111,7 @@ impl State {
     pub(super) fn remove(&mut self, place: &Place) {
         self.note(place);
         let Some(held) = self.objects.remove(place) else { return };
+        self.departed.remember(&held.object);
         match (place.group.as_str(), place.plural.as_str()) {
             ("", "namespaces") => self.objects.retain(|other, _| other.namespace != place.name),
             ("apiextensions.k8s.io", "customresourcedefinitions") => {
