@@ -56,8 +56,11 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const STALE_AFTER: Duration = Duration::from_mins(2);
 /// A connection that hangs must not keep rules from being read.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A review can be forged, and may ask for a new reading; this is how often one can be had.
-const PAUSE: Duration = Duration::from_millis(200);
+/// A review can be forged, and may ask for a new reading. Between two is a pause, so many times as long as a reading took:
+/// what passes by people waits for one, and reading takes a small part of the time in a small cluster and in a large one.
+const REST: u32 = 4;
+const SHORTEST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_millis(200);
 
 impl RulesInForce {
     pub fn none() -> Self {
@@ -93,7 +96,7 @@ impl RulesInForce {
                     warn!(error, "cannot read rules and teams; trying again");
                 }
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep((at.elapsed() * REST).clamp(SHORTEST, LONGEST)).await;
         }
     }
 

@@ -27,6 +27,7 @@ impl Gate {
         called: Called<'_>,
         review: &RawRequest<'_>,
         known: Known<'_>,
+        along: &mut Option<Radius>,
     ) -> Result<Outcome, Unanswered> {
         let object = convert::object(review.old_object.ok_or(Malformed::Missing("oldObject"))?)?;
         let beside = matches!(called, Called::Beside(_));
@@ -44,7 +45,7 @@ impl Gate {
             request.reach = Reach::Through(Box::new(claim.unwrap_or_default()));
         }
         let needs = needs(&request, called, known.rules)?;
-        let decision = self.with_everything_that_goes(called, &request, &needs, known, review).await?;
+        let decision = self.with_everything_that_goes(called, &request, &needs, known, review, along).await?;
         self.finish(called, review, &request, decision, known).await
     }
 
@@ -62,6 +63,7 @@ impl Gate {
         needs: &Needs<'r>,
         known: Known<'r>,
         review: &RawRequest<'_>,
+        along: &mut Option<Radius>,
     ) -> Result<Decision<'r>, Unanswered> {
         let Known { rules, deadline, .. } = known;
         let first = Facts { namespace: self.cluster.cached_namespace(&needs.namespace), ..Facts::default() };
@@ -83,11 +85,11 @@ impl Gate {
         }
         drop(before);
         let budget = deadline.saturating_duration_since(Instant::now()).saturating_sub(TO_COUNT + TO_ANSWER);
-        // What a volume carries is its own data.
-        let radius = if is_volume(&request.subject) {
-            Radius::default()
-        } else {
-            self.cluster.radius(&request.subject, budget).instrument(info_span!("radius")).await
+        let radius = match along.take() {
+            Some(found) => found,
+            // What a volume carries is its own data.
+            None if is_volume(&request.subject) => Radius::default(),
+            None => self.cluster.radius(&request.subject, budget).instrument(info_span!("radius")).await,
         };
         facts.namespaces = self.cluster.labels_of(radius.namespaces());
         // What is known live is not left to a cache.
@@ -98,14 +100,17 @@ impl Gate {
         }
         facts.radius = Some(radius);
         let decision = decide(request, needs, rules, &facts, self.cluster.clock.here());
+        if !known.certain && rests_on_rules_as_they_are(&decision) {
+            *along = facts.radius;
+            return Ok(decision);
+        }
         let counts = decision.because == Because::ToBeCounted;
         let remembers = !review.dry_run && is_remembered(request, called, rules, &facts, &decision);
         if !counts && !remembers {
             return Ok(decision);
         }
         drop(decision);
-        let deadline = deadline.checked_sub(TO_ANSWER).unwrap_or(deadline);
-        Box::pin(self.written_down(called, request, rules, facts, review, deadline)).await
+        Box::pin(self.written_down(called, request, known, facts, review)).await
     }
 
     /// Counts and writes down what is let pass, by what stands in the cluster and not by what the review says of it: what a
@@ -114,11 +119,12 @@ impl Gate {
         &self,
         called: Called<'_>,
         request: &Request<'_>,
-        rules: &'r Rules,
+        known: Known<'r>,
         mut facts: Facts,
         review: &RawRequest<'_>,
-        deadline: Instant,
     ) -> Result<Decision<'r>, Unanswered> {
+        let Known { rules, certain, deadline } = known;
+        let deadline = deadline.checked_sub(TO_ANSWER).unwrap_or(deadline);
         let trial = review.dry_run;
         let live = self.cluster.find(named(review), &request.subject.namespace, &request.subject.name).await;
         let failed = match live {
@@ -129,8 +135,9 @@ impl Gate {
                 let request = Request { subject, owners, terminating, ..request.clone() };
                 let needs = needs(&request, called, rules)?;
                 let counted = Counted { api_version: Ok(&found.api_version), trial, deadline };
-                let decision = self.with_places(&request, &needs, rules, &mut facts, counted).await;
-                if trial || !is_remembered(&request, called, rules, &facts, &decision) {
+                let decision = self.with_places(&request, &needs, known, &mut facts, counted).await;
+                let uncertain = !certain && rests_on_rules_as_they_are(&decision);
+                if trial || uncertain || !is_remembered(&request, called, rules, &facts, &decision) {
                     return Ok(decision);
                 }
                 let remembering = remembering(&request, called, rules, &facts, &decision);
@@ -150,7 +157,7 @@ impl Gate {
             Err(unreadable) if unreadable.forbidden => {
                 let needs = needs(request, called, rules)?;
                 let counted = Counted { api_version: Err(&unreadable.reason), trial, deadline };
-                return Ok(self.with_places(request, &needs, rules, &mut facts, counted).await);
+                return Ok(self.with_places(request, &needs, known, &mut facts, counted).await);
             }
             Err(unreadable) => unreadable.reason,
         };
@@ -223,7 +230,7 @@ impl Gate {
         }
         let deadline = deadline.checked_sub(TO_ANSWER).unwrap_or(deadline);
         let counted = Counted { api_version: Ok(&pod.api_version), trial: review.dry_run, deadline };
-        let decision = Box::pin(self.with_places(&request, &needs, rules, &mut facts, counted)).await;
+        let decision = Box::pin(self.with_places(&request, &needs, known, &mut facts, counted)).await;
         self.finish(called, review, &request, decision, known).await
     }
 
@@ -248,7 +255,7 @@ impl Gate {
         emergencies: &[(Request<'_>, Decision<'_>)],
         known: Known<'_>,
     ) -> Result<Outcome, Unanswered> {
-        if is_by_people(&decision) && !known.certain {
+        if !known.certain && rests_on_rules_as_they_are(&decision) {
             return Ok(Outcome::Uncertain);
         }
         let rule = match called {
@@ -266,9 +273,10 @@ impl Gate {
     }
 }
 
-/// Whether it passes by what rules and teams say of people and budgets.
-fn is_by_people(decision: &Decision) -> bool {
-    matches!(decision.because, Because::Approved(_) | Because::WithinAllowance | Because::Tolerated)
+/// Whether it passes, or may yet, by what rules and teams say of people and budgets.
+fn rests_on_rules_as_they_are(decision: &Decision) -> bool {
+    use Because::{Approved, ToBeCounted, Tolerated, WithinAllowance};
+    matches!(decision.because, Approved(_) | WithinAllowance | Tolerated | ToBeCounted)
 }
 
 /// Whether a deletion is let pass that somebody may ask about later. What follows from another quotes nobody.

@@ -50,7 +50,8 @@ struct Known<'r> {
 /// What has become of a request.
 enum Outcome {
     Answer(Vec<u8>),
-    /// It would pass by what people said, and what is known of them is not certain. Nobody was told.
+    /// It would pass, or have to be counted, by rules and teams of which it is not certain that they still say so. Nothing
+    /// was written down, and nobody was told.
     Uncertain,
 }
 
@@ -158,10 +159,11 @@ impl Gate {
         deadline: Instant,
     ) -> Result<Vec<u8>, Unanswered> {
         let began = Instant::now();
+        let mut along = None;
         loop {
             let known = Known::of(&loaded, began, deadline);
             let outcome = match review.operation {
-                Operation::Delete => self.deletion(called, review, known).await?,
+                Operation::Delete => self.deletion(called, review, known, &mut along).await?,
                 Operation::Update => self.update(called, review, known).await?,
                 Operation::Create => self.eviction(called, review, known).await?,
                 Operation::Connect => return Err(Malformed::OtherOperation("DELETE, UPDATE and eviction").into()),

@@ -2,9 +2,9 @@
 
 use tokio::time::Instant;
 
-use super::Gate;
+use super::{Gate, Known};
 use crate::cluster::volumes;
-use crate::guard::{Because, BudgetFact, Claim, Decision, Facts, FullReason, Needs, Request, Rules, Wanted, decide};
+use crate::guard::{Because, BudgetFact, Claim, Decision, Facts, FullReason, Needs, Request, Wanted, decide};
 
 impl Gate {
     /// Decides, and asks for the places that the decision wants, each of which is written before it counts. Without a kind
@@ -13,7 +13,7 @@ impl Gate {
         &self,
         request: &Request<'_>,
         needs: &Needs<'r>,
-        rules: &'r Rules,
+        Known { rules, certain, .. }: Known<'r>,
         facts: &mut Facts,
         counted: Counted<'_>,
     ) -> Decision<'r> {
@@ -21,7 +21,7 @@ impl Gate {
             let decision = decide(request, needs, rules, facts, self.cluster.clock.here());
             // Each way through each rule is asked about once.
             let known = facts.budgets.len();
-            if decision.because != Because::ToBeCounted {
+            if decision.because != Because::ToBeCounted || !certain {
                 return decision;
             }
             // What one rule has no place for shall not take another's.

@@ -126,7 +126,7 @@ impl Gate {
             trial: review.dry_run,
             deadline: deadline.checked_sub(TO_REFUSE).unwrap_or(deadline),
         };
-        let decision = Box::pin(self.with_places(&request, &needs, rules, &mut facts, counted)).await;
+        let decision = Box::pin(self.with_places(&request, &needs, known, &mut facts, counted)).await;
         self.finish(called, review, &request, decision, known).await
     }
 }
