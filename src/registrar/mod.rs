@@ -23,6 +23,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::api::ProtectionRule;
 use crate::cluster::{Doorbell, Record, within};
 use crate::telemetry::Telemetry;
 
@@ -58,8 +59,9 @@ pub struct Registrar {
     without_epoch: watch::Sender<Option<Record>>,
     /// The authorities that entries name, as PEM.
     authorities: watch::Sender<BTreeSet<Vec<u8>>>,
-    /// The kinds of owners that were found above what a rule protects.
-    owners: HashMap<String, owners::Looked>,
+    /// The rules of which it is searched who owns what they protect, and the kinds of owners that were found.
+    owned: watch::Sender<Vec<ProtectionRule>>,
+    owners: watch::Receiver<owners::Found>,
     /// When old Approvals were last looked for.
     swept: Option<Instant>,
     /// Whether kinds may be read.
@@ -89,6 +91,7 @@ impl Registrar {
     ) -> Self {
         let (yielding, written) = (HashMap::new(), HashMap::new());
         let without_epoch = watch::Sender::new(None);
+        let (owned, owners) = owners::search(client.clone());
         Self {
             client,
             service,
@@ -100,7 +103,8 @@ impl Registrar {
             look_again: None,
             without_epoch,
             authorities: watch::Sender::default(),
-            owners: HashMap::new(),
+            owned,
+            owners,
             swept: None,
             readable: HashMap::new(),
             used,
@@ -131,6 +135,7 @@ impl Registrar {
             let interval = self.look_again.take().unwrap_or(INTERVAL);
             tokio::select! {
                 () = listener.wait(interval) => {}
+                Ok(()) = self.owners.changed() => {}
                 changed = authority.changed() => if changed.is_err() { return },
             }
             let Some(ca_bundle) = authority.borrow_and_update().clone() else { continue };

@@ -206,9 +206,7 @@ impl Registrar {
         outcome.rejected = rejected.len();
         outcome.emit(&self.telemetry);
         self.say_rejected(&rejected);
-        for rule in in_force {
-            self.look_for_owners(&rule).await;
-        }
+        self.owned.send_replace(in_force);
         Ok(named)
     }
 
