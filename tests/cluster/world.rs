@@ -45,12 +45,17 @@ impl World {
 
     /// One with these values of the chart, which have to name the approvers.
     pub fn installed(cp: &'static ControlPlane, values: &[&str]) -> Self {
+        Self::running(cp, &binary(), values)
+    }
+
+    /// One in which this program runs.
+    pub fn running(cp: &'static ControlPlane, program: &Path, values: &[&str]) -> Self {
         failures_are_told_at_once();
         // Most tests change what makes Tagout work, to see what comes of it.
         let open =
             Some("selfProtection.enabled=false").filter(|_| !values.iter().any(|one| one.starts_with("selfProt")));
         let values: Vec<&str> = values.iter().copied().chain(open).collect();
-        let tagout = Installation::helm(cp, &chart(), &binary(), &values).unwrap_or_else(|error| {
+        let tagout = Installation::helm(cp, &chart(), program, &values).unwrap_or_else(|error| {
             let log = std::fs::read_to_string(cp.dir().join("logs/tagout.log")).unwrap_or_default();
             panic!("Tagout is not installed: {error:#}\n{log}")
         });
@@ -352,9 +357,12 @@ pub fn rule(name: &str, label: &str) -> Value {
 #[track_caller]
 pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let started = Instant::now();
+    let mut pause = Duration::from_millis(100);
     while !is_so() {
         assert!(started.elapsed() < Duration::from_mins(1), "it did not happen: {what}");
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(pause);
+        // Whoever waits for long looks less often: looking is a process of its own, and half of what tests cost.
+        pause = (pause * 5 / 4).min(Duration::from_millis(500));
     }
 }
 

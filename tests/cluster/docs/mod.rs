@@ -13,7 +13,7 @@ use controlplane::{ControlPlane, Options, User};
 use serde_json::{Value, json};
 
 use crate::world::{Namespace, Outcome, World, deployment, eventually, rule, text};
-use page::Page;
+pub use page::Page;
 
 fn bare() -> &'static ControlPlane {
     Box::leak(Box::new(ControlPlane::start(&Options::default()).expect("a control plane")))
