@@ -20,6 +20,7 @@ use tracing::warn;
 use super::Service;
 use super::canary::Heard;
 use super::register::YIELD;
+use super::settling::Settling;
 use crate::api::Action;
 use crate::cluster::{
     Cluster, Doorbell, Granted, delete_exactly, guards_own, read_granted, still_granted, within, write_granted,
@@ -52,6 +53,7 @@ pub struct Lock {
     granted: Granted,
     /// Since when no rule asks for a lock.
     unwanted: Option<Instant>,
+    settling: Settling,
     /// What a newer Tagout wrote, and since when it is left alone.
     yielding: HashMap<String, Instant>,
 }
@@ -84,6 +86,7 @@ impl Lock {
             shared: None,
             granted: Granted::new(),
             unwanted: None,
+            settling: Settling::default(),
             yielding: HashMap::new(),
         }
     }
@@ -114,6 +117,7 @@ impl Lock {
         if !self.is_wanted(rules) {
             Locked { locked: false, unlocked: 0 }.emit(&self.telemetry);
             (self.shared, self.standing) = (None, None);
+            self.settling = Settling::default();
             return self.remove().await;
         }
         if self.unwanted.is_some() {
@@ -155,7 +159,9 @@ impl Lock {
     /// Puts the policies as they are compiled, and says what somebody else had changed. False where there are none.
     async fn keep(&mut self, locks: &[entries::Lock]) -> kube::Result<bool> {
         // Nothing is locked by a Tagout that was never reached.
-        let may_create = !self.is_unreached() && (self.heard.borrow().refused_once || self.standing.is_some());
+        let is_reached = !self.is_unreached() && (self.heard.borrow().refused_once || self.standing.is_some());
+        let may_create =
+            is_reached && (self.standing.is_some() || self.settling.is_over(&self.client, &self.service).await);
         let before = self.standing.clone().unwrap_or_default();
         let mut all_stand = true;
         for (at, lock) in locks.iter().enumerate() {

@@ -10,6 +10,7 @@ mod owners;
 mod readable;
 mod register;
 mod settle;
+mod settling;
 mod shared;
 mod status;
 mod sweep;
