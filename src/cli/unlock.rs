@@ -80,7 +80,7 @@ async fn wait(requester: &str, at: &Cluster) -> anyhow::Result<()> {
         match policies.get_opt(LOCKS[0]).await {
             Ok(Some(policy)) if lets(&policy, requester) => {
                 sleep(EVERYWHERE).await;
-                return say(&printable(&format!("unlocked for {requester}")));
+                return say(&printable(&format!("unlocked for {requester}\n")));
             }
             Ok(None) => return say("nothing is locked: there is no policy that keeps Tagout as it is\n"),
             Ok(Some(_)) => sleep(Duration::from_secs(1)).await,

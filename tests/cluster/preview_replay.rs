@@ -153,7 +153,10 @@ fn what_only_warned_is_judged_as_if_it_enforced_and_what_followed_is_no_denial_o
         (&["--audit-log", "/none"][..], "cannot read /none"),
         (&["--audit-log", &snapshot, "--rules-from-log", "--offline"], "are no audit events"),
         (&["--audit-log", &log, "--offline"], "--rules-from-log"),
-        (&[], "--audit-log"),
+        // The logs of simulated pods cannot be read, and that is not "nothing".
+        (&[], "is not known"),
+        (&["--live", "--since", "7d"], "is not known"),
+        (&["--offline"], "--audit-log FILE"),
     ] {
         world.kubectl(User::Admin, &[&["tagout", "preview"], args].concat()).is_refused(&[words]);
     }

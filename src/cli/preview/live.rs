@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, stdin};
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Pod;
@@ -104,6 +104,14 @@ const EXAMPLES: usize = 3;
 /// No line of Tagout's is as long.
 const LONGEST: u64 = 1 << 20;
 
+/// What the API server says, without how it says it.
+fn in_words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.trim().to_owned(),
+        error => error.to_string(),
+    }
+}
+
 impl Heard {
     /// Reads the log of a replica, or of several after one another.
     pub(super) fn read(&mut self, name: &str, log: impl Read) -> anyhow::Result<()> {
@@ -125,7 +133,7 @@ impl Heard {
         let pods: Api<Pod> = Api::namespaced(at.client.clone(), &namespace);
         let chosen = ListParams::default().labels("app.kubernetes.io/name=tagout");
         let found = pods.list(&chosen).await.with_context(|| format!("cannot list the pods in {namespace}"))?;
-        let mut without = Vec::new();
+        let (mut without, mut any) = (Vec::new(), false);
         for pod in &found {
             let name = pod.metadata.name.as_deref().unwrap_or_default();
             let mut seen = None;
@@ -134,20 +142,25 @@ impl Heard {
                 match pods.logs(name, &params).await {
                     Ok(log) => {
                         self.read(name, log.as_bytes())?;
-                        seen = Some(());
+                        (seen, any) = (Some(()), true);
                     }
                     // Most have no container that ran before.
                     Err(_) if previous => {}
-                    Err(error) => without.push(format!("the log of pod {name} was not read: {error}")),
+                    Err(error) => without.push(format!("the log of pod {name} was not read: {}", in_words(&error))),
                 }
             }
             if seen.is_none() && without.is_empty() {
                 without.push(format!("pod {name} has no log"));
             }
         }
-        if found.items.is_empty() {
-            self.notes.push(format!("there are no pods of Tagout in {namespace}"));
-        }
+        ensure!(!found.items.is_empty(), "there are no pods of Tagout in {namespace}: name its namespace with -n");
+        // What nobody could read is not taken for nothing.
+        ensure!(
+            any,
+            "no log of Tagout's pods could be read, so whether anything would have been refused is not known. {}. If you may \
+             read them elsewhere, give them with --log",
+            without.join("; ")
+        );
         self.notes.append(&mut without);
         self.notes
             .push("pods keep their logs only until they go; --log reads them from where they are kept".to_owned());

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 use self::background::{Background, enforce};
 use self::replay::Replay;
@@ -51,15 +51,16 @@ use super::words::say;
 /// any other error.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
+        kubectl tagout preview                                               # what rules in Audit and Warn have seen\n  \
         kubectl tagout preview --audit-log /var/log/kubernetes/audit.log\n  \
         kubectl tagout preview --audit-log audit/ --rules-from-log -o json   # as Tagout should have decided at the time\n  \
         kubectl tagout preview -f rule.yaml                                  # before it is applied\n  \
         kubectl tagout preview --capture cluster.json                        # for a preview elsewhere\n  \
-        kubectl tagout preview --live --since 7d -o html > seen.html         # what rules in Audit and Warn have seen\n  \
+        kubectl tagout preview --live --since 7d -o html > seen.html         # a page for others\n  \
         zcat audit-*.gz | kubectl tagout preview --audit-log - --snapshot cluster.json --offline")]
 pub struct Options {
     /// Files and folders with audit events in JSON, compressed or not (- is standard input)
-    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present_any = ["capture", "live", "log", "filename"])]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
     audit_log: Vec<PathBuf>,
     /// Files with ProtectionRules, in YAML or JSON: what they would do in the cluster as it is (- is standard input)
     #[arg(short, long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["audit_log", "live", "log", "capture"])]
@@ -70,11 +71,12 @@ pub struct Options {
     /// What was in the cluster, as --capture wrote it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["live", "log", "capture"])]
     snapshot: Option<PathBuf>,
-    /// What rules in mode Audit and Warn have seen, and others have refused, by the logs of Tagout's pods
+    /// What rules in mode Audit and Warn have seen, and others have refused, by the logs of Tagout's pods: this is shown
+    /// where nothing else is asked for
     #[arg(long, conflicts_with_all = ["audit_log", "log", "capture", "offline"])]
     live: bool,
     /// With --live: since when, like 24h or 7d
-    #[arg(long, value_name = "DURATION", requires = "live", default_value = "24h")]
+    #[arg(long, value_name = "DURATION", value_parser = long_ago, conflicts_with_all = ["audit_log", "filename", "log", "capture"], default_value = "24h")]
     since: SignedDuration,
     /// The same, by files with Tagout's log as it is or as collectors wrap it (- is standard input)
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["audit_log", "capture"])]
@@ -126,6 +128,12 @@ async fn scene(options: &Options, connection: &Connection) -> anyhow::Result<pro
     Ok(proposed::Scene { background, client, own_namespace })
 }
 
+/// A duration with days and weeks, which have 24 hours here.
+fn long_ago(text: &str) -> Result<SignedDuration, jiff::Error> {
+    let span: Span = text.parse()?;
+    span.to_duration(SpanRelativeTo::days_are_24_hours())
+}
+
 /// Where Tagout runs, unless its entries say otherwise.
 const HOME: &str = "tagout-system";
 
@@ -137,7 +145,11 @@ async fn happened(options: &Options, connection: &Connection) -> anyhow::Result<
         }
         return found.write(path);
     }
-    if options.live {
+    if options.audit_log.is_empty() && options.log.is_empty() {
+        ensure!(
+            !options.offline && options.snapshot.is_none(),
+            "say what happened: --audit-log FILE, or --log FILE with Tagout's own log"
+        );
         let cluster = connection.open().await?;
         let mut heard = live::Heard::default();
         heard.pods(&cluster, options.since).await?;

@@ -29,7 +29,7 @@ pub fn text(report: &Report, now: Timestamp) -> String {
 fn epoch(epoch: Option<&str>) -> String {
     match epoch {
         Some(epoch) => {
-            format!("Approvals by identity: since {}; what was given before counts no more.\n", printable(epoch))
+            format!("Approvals by identity: count since the epoch {}; older ones do not.\n", printable(epoch))
         }
         None => {
             "Approvals by identity: not yet. Tagout still makes sure that nobody can plant them; signed ones count.\n"
@@ -132,7 +132,7 @@ production   Enforce   dba,sre     False   True
   ceiling 20 of 20 used, next place free in 12m
   not remembered: secrets (Tagout may not read them)
 
-Approvals by identity: since e-1; what was given before counts no more.
+Approvals by identity: count since the epoch e-1; older ones do not.
 Tagout itself: kept as it is, unlocked for ci.
 KIND               NAMESPACE   NAME   ACTION   APPROVER   TEAM   FOR      UNTIL                          PROOF      REMARK
 deployments.apps   payments    api    Delete   alice      sre    anyone   2026-11-21T10:00:00Z (in 0s)   identity   expired
