@@ -8,7 +8,7 @@ use controlplane::User;
 use serde_json::Value;
 
 use super::page::Page;
-use super::{bare, namespace};
+use super::{CAUTIOUS, bare, namespace};
 use crate::world::{World, eventually, rule};
 
 #[test]
@@ -32,6 +32,41 @@ fn the_commands_from_installing_to_removing_do_what_their_pages_say() {
     removed(&world, &mut page);
     page.ends();
     payments.kubectl(User::Agent, &["delete", "deployment", "api"]).succeeds();
+    world.end();
+}
+
+/// Tagout begins to keep its own namespace when it begins to refuse, and whoever made it refuse is still at work there.
+#[test]
+fn who_goes_from_warning_to_refusing_as_the_readme_says_ends_with_a_release_that_helm_knows() {
+    let cp = bare();
+    let mut page = Page::open("README.md", cp);
+    let before =
+        ["kubectl delete", "kubectl scale", "make demo", "make test", "make image", "docker tag", "docker push"];
+    for other in before.into_iter().chain(["helm install", "kubectl wait", "cargo install"]) {
+        page.leave(other, "mod.rs begins with these");
+    }
+    let [install, ready, preview, doctor, refuse] = CAUTIOUS.map(|one| page.next(one));
+    let world = World::installed_by(cp, page.command(User::Admin, &install));
+    page.runs(User::Admin, &ready).succeeds();
+    let payments = namespace(&world, "payments", &["environment=production"]);
+    payments.deployment("api");
+    payments.deployment("web");
+    eventually("whoever deletes is warned", || {
+        let tried = payments.kubectl(User::Agent, &["delete", "deployment", "web", "--dry-run=server"]);
+        tried.err.contains("would be denied in mode Enforce")
+    });
+    // Simulated pods keep no log, and that is not taken for a log with nothing in it.
+    page.runs(User::Admin, &preview).is_refused(&["is not known"]);
+    let findings = page.runs(User::Admin, &doctor).out;
+    assert!(findings.contains("rule-not-enforcing") && !findings.contains("lock-open"), "{findings}");
+    page.runs(User::Admin, &refuse).succeeds();
+    let status = page.types(User::Admin, "helm status tagout -n tagout-system -o json").succeeds().out;
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["info"]["status"], "deployed");
+    eventually("it keeps itself", || {
+        world.kubectl(User::Admin, &["tagout", "status"]).out.contains("Tagout itself: kept as it is.")
+    });
+    payments.kubectl(User::Agent, &["delete", "deployment", "api"]).is_refused(&["denied Delete of"]);
     world.end();
 }
 
