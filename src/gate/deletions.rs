@@ -7,13 +7,13 @@ use tracing::{Instrument, info_span};
 
 use super::places::Counted;
 use super::{Gate, Known, Outcome, Unanswered, convert};
-use crate::api::{Action, kind_name};
+use crate::api::{Action, kind_name, printable};
 use crate::cluster::{LeftWithout, Named};
 use crate::guard::{
     Because, Called, Decision, Facts, Needs, NoDecision, Radius, Reach, Request, Rules, Subject, Verdict, decide,
     needs, remembering,
 };
-use crate::review::{Malformed, Object, RawRequest};
+use crate::review::{Answer, Denial, Denied, Malformed, Object, RawRequest};
 use crate::telemetry::BREAK_GLASS;
 
 /// What is left of the API server's patience for counting and writing down, when what goes along has been looked up, and
@@ -206,9 +206,11 @@ impl Gate {
         }
         let object = convert::object(review.object.ok_or(Malformed::Missing("object"))?)?;
         let name = if object.metadata.name.is_empty() { &review.name } else { &object.metadata.name };
-        let Ok(Some(pod)) = self.cluster.find(PODS, &object.metadata.namespace, name).await else {
-            // Whether it may be evicted, nobody can tell; that it is not there, the API server will say.
-            return Err(NoDecision::NotFound(kind_name("", "pods")).into());
+        let pod = match self.cluster.find(PODS, &object.metadata.namespace, name).await {
+            Ok(Some(pod)) => pod,
+            // Not let pass: one that is made in this moment would be evicted unasked.
+            Ok(None) => return Ok(Outcome::Answer(is_not_there(review, name).to_json())),
+            Err(_) => return Err(NoDecision::NotFound(kind_name("", "pods")).into()),
         };
         let request = Request {
             action: Action::Evict,
@@ -295,6 +297,22 @@ pub(super) fn named<'a>(review: &'a RawRequest) -> Named<'a> {
 }
 
 const PODS: Named = Named { group: "", version: "v1", plural: "pods" };
+
+/// As the API server itself would say it.
+fn is_not_there<'a>(review: &'a RawRequest, name: &'a str) -> Answer<'a> {
+    Answer {
+        denied: Some(Denied {
+            kind: Denial::NotFound,
+            message: format!("pods {:?} not found", printable(name)),
+            group: "",
+            resource: "pods",
+            name,
+            object_uid: "",
+            causes: Vec::new(),
+        }),
+        ..super::allowed(review)
+    }
+}
 
 fn is_volume(subject: &Subject) -> bool {
     subject.group.is_empty() && subject.resource == "persistentvolumes"

@@ -32,6 +32,20 @@ pub enum Denial {
     Forbidden,
     /// What is to be made is there: whoever makes or else updates has to hear just that.
     AlreadyExists,
+    /// What is to be evicted is not there: whoever drains a node goes on to the next.
+    NotFound,
+}
+
+impl Denial {
+    /// 403 Forbidden is passed on by every client as it is. Of a deletion, a 404 would be swallowed, and a 409 or 429 tried
+    /// again.
+    fn status(self) -> (u16, &'static str) {
+        match self {
+            Self::Forbidden => (403, "Forbidden"),
+            Self::AlreadyExists => (409, "AlreadyExists"),
+            Self::NotFound => (404, "NotFound"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,10 +67,8 @@ impl Answer<'_> {
                 uid: self.uid,
                 allowed: self.denied.is_none(),
                 status: self.denied.as_ref().map(|denied| Status {
-                    // 403 Forbidden is passed on by every client as it is. A 404 would be swallowed, a 409 or 429
-                    // tried again.
-                    code: if denied.kind == Denial::AlreadyExists { 409 } else { 403 },
-                    reason: if denied.kind == Denial::AlreadyExists { "AlreadyExists" } else { "Forbidden" },
+                    code: denied.kind.status().0,
+                    reason: denied.kind.status().1,
                     message: &denied.message,
                     details: Details {
                         name: denied.name,

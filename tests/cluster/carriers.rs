@@ -180,6 +180,8 @@ fn pods_that_nothing_makes_anew_are_kept_and_others_are_not() {
         .is_refused(&["denied Delete of pods \"bare\""]);
     namespace.kubectl(User::Agent, &["delete", "pod/bare", "--force"]).is_refused(&["denied Delete of pods \"bare\""]);
     evict("bare").is_refused(&["denied Evict of pods \"bare\""]);
+    // A drain goes on to the next, as it does without Tagout.
+    evict("gone").is_refused(&["NotFound", "pods \"gone\" not found"]);
     evict(&controlled()).succeeds();
     namespace.kubectl(User::Agent, &["delete", "pods", "-l", "app=api", "--wait=false"]).succeeds();
     // To make it look like a controller's pod is to unprotect it.
