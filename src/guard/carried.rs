@@ -51,7 +51,9 @@ pub fn carried<'r>(request: &Request, radius: &Radius, rules: &'r Rules, facts: 
     let mut carried = Carried { unseen: radius.unlisted.keys().cloned().collect(), ..Carried::default() };
     for going in &radius.going {
         let subject = &going.listed.subject;
-        if *subject.namespace == rules.own_namespace && !subject.namespace.is_empty() {
+        let own = *subject.namespace == rules.own_namespace && !subject.namespace.is_empty();
+        // What is being deleted already does not go because of this.
+        if own || going.listed.terminating {
             continue;
         }
         let naming = by_kind.entry((&subject.group, &subject.resource)).or_insert_with(|| {

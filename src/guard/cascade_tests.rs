@@ -248,6 +248,20 @@ fn an_approval_names_what_is_protected_and_not_what_comes_and_goes() {
 }
 
 #[test]
+fn what_is_being_deleted_already_has_no_say_in_what_it_would_go_with() {
+    let rules = rules(&json!({}));
+    let mut radius = carrying();
+    for going in &mut radius.going {
+        going.listed.terminating = true;
+    }
+    let said = statement("root", Some(protects(&[], &[])));
+    let decision = root(&rules, radius.clone(), Some(said.clone()), "agent");
+    assert_eq!((decision.verdict, decision.protects), (Verdict::Allow, None));
+    radius.going.push(going(subject("apps", "statefulsets", "other"), "StatefulSet", vec![owner("root")]));
+    assert_eq!(root(&rules, radius, Some(said), "agent").verdict, Verdict::Deny);
+}
+
+#[test]
 fn what_goes_along_and_was_not_looked_up_lets_nothing_pass() {
     let rules = rules(&json!({}));
     let mut subject = subject("apps", "deployments", "root");
