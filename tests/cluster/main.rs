@@ -44,6 +44,7 @@ mod plantings;
 mod preview_replay;
 mod preview_rule;
 mod recreation;
+mod replicas;
 mod routine;
 mod rules;
 mod schema;

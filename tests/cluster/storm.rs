@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
-use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,66 +17,13 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client, Config, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::balancer::Balancer;
+use crate::replicas::Replicas;
 use crate::world::{Namespace, World, eventually, rule, text};
 
 const CLIENTS: [User; 4] = [User::Agent, User::Ci, User::Carol, User::Admin];
 const OBJECTS: usize = 200;
 const CEILING: usize = 20;
 const ROUNDS: usize = 2;
-
-/// Replicas behind one address, of which one after the other is killed.
-struct Replicas<'w> {
-    world: &'w World,
-    balancer: Balancer,
-    running: Vec<(SocketAddr, Child)>,
-    started: usize,
-}
-
-impl<'w> Replicas<'w> {
-    fn start(world: &'w World) -> Self {
-        let mut this = Self {
-            world,
-            balancer: Balancer::start(world.tagout.address(), Vec::new()),
-            running: Vec::new(),
-            started: 0,
-        };
-        for _ in 0..3 {
-            this.add();
-        }
-        this
-    }
-
-    fn add(&mut self) {
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free address");
-        let child = self.world.tagout.replica_on(&format!("replica-{}", self.started), address).expect("it starts");
-        self.started += 1;
-        let ready = |address: &SocketAddr| {
-            let mut curl = std::process::Command::new("curl");
-            curl.args([
-                "-sko",
-                "/dev/null",
-                "-w",
-                "%{http_code}",
-                "--max-time",
-                "2",
-                &format!("https://{address}/readyz"),
-            ]);
-            curl.output().is_ok_and(|output| output.stdout == b"200")
-        };
-        eventually("the replica is ready", || ready(&address));
-        self.running.push((address, child));
-        self.balancer.route(self.running.iter().map(|(address, _)| *address).collect());
-    }
-
-    /// As a node that is lost: nobody is told before.
-    fn lose_one(&mut self) {
-        let (_, mut child) = self.running.remove(0);
-        child.kill().expect("it is killed");
-        child.wait().expect("it ends");
-        self.add();
-    }
-}
 
 pub async fn client(world: &World, user: User) -> Client {
     let kubeconfig = Kubeconfig::read_from(world.cp.kubeconfig(user)).expect("a kubeconfig");
@@ -161,8 +106,7 @@ fn two_hundred_deletions_by_four_clients_under_a_ceiling_of_twenty_admit_twenty_
     }
     let stopped = Stopped::begin(&mut world);
     let sliding = Sliding::begin(&world);
-    world.tagout.kill().expect("it is killed");
-    let mut replicas = Replicas::start(&world);
+    let mut replicas = Replicas::start(&mut world.tagout, 3).expect("they start");
 
     for name in &rules {
         let namespace = labelled(&world, name);
@@ -187,7 +131,7 @@ fn two_hundred_deletions_by_four_clients_under_a_ceiling_of_twenty_admit_twenty_
             });
             let mut lost = 0;
             while !ended.load(Ordering::Relaxed) {
-                replicas.lose_one();
+                replicas.lose_one(&world.tagout).expect("another is ready");
                 lost += 1;
             }
             assert!(lost > 0, "no replica was lost while it stormed");
@@ -227,18 +171,12 @@ fn memory_outlives_every_replica(world: &World, mut replicas: Replicas) {
         namespace.kubectl(User::Agent, &["delete", "configmap", name]).succeeds();
         create(name).is_refused(&["denied Recreate of configmaps"]);
     }
-    for (_, mut child) in replicas.running.drain(..) {
-        child.kill().expect("it is killed");
-        child.wait().expect("it ends");
-    }
+    replicas.lose_all().expect("they end");
     // With Tagout away nobody is kept from restoring.
     create("one").succeeds();
-    replicas.add();
+    replicas.add(&world.tagout).expect("one is ready");
     create("other").is_refused(&["denied Recreate of configmaps"]);
-    for (_, mut child) in replicas.running {
-        child.kill().expect("it is killed");
-        child.wait().expect("it ends");
-    }
+    replicas.lose_all().expect("it ends");
 }
 
 /// Ledger, records and the API server's own audit log say the same of the same objects.
