@@ -39,6 +39,15 @@ bench-budget: ## what a ceiling and the memory of what was destroyed cost each d
 	@$(CARGO) build --locked --release --bin tagout
 	@$(CARGO) run --locked --release --quiet --example budget -- target/release/tagout
 
+OPERATIONS ?= 100000
+
+.PHONY: histories
+histories: ## random histories on a real API server against a model of the documentation; writes docs/evidence/histories.md
+	@$(CARGO) build --locked --release --bin tagout
+	@mkdir -p docs/evidence
+	@$(CARGO) run --locked --release --quiet --example histories -- --operations $(OPERATIONS) --without 3000 \
+	  $(if $(SEED),--seed $(SEED)) --page docs/evidence/histories.md
+
 .PHONY: mutants
 mutants: ## which changes of approvals and proofs the unit tests would not notice; needs cargo-mutants, takes hours
 	@command -v cargo-mutants >/dev/null || { echo "cargo install cargo-mutants --locked" >&2; exit 1; }
