@@ -32,6 +32,7 @@ mod events;
 mod forged_reviews;
 mod forged_statements;
 mod freshness;
+mod histories;
 mod hostage;
 mod install;
 mod lock;
@@ -59,5 +60,7 @@ mod world;
 
 #[path = "../chart/expressions.rs"]
 mod expressions;
+#[path = "../history/mod.rs"]
+mod history;
 #[path = "../redteam/mod.rs"]
 mod redteam;
