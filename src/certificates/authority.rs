@@ -9,7 +9,7 @@ use super::leaf::{Fault, lives, not_made};
 
 /// The certificate of an authority, not its key.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Authority(pub(super) CertificateDer<'static>);
+pub struct Authority(pub(super) CertificateDer<'static>);
 
 /// No more are trusted at once; two are while one follows the other.
 pub(super) const MOST: usize = 8;
@@ -30,7 +30,7 @@ impl Authority {
 
     /// Those in a text, each once. What else is in it is not theirs to tell: entries are read by everybody, and keys are
     /// put in the wrong file easily.
-    pub(super) fn read(pem: &[u8]) -> Vec<Self> {
+    pub fn read(pem: &[u8]) -> Vec<Self> {
         let mut read = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem).take(MOST_READ).flatten() {
             let is_one = x509_parser::parse_x509_certificate(&certificate).is_ok_and(|(rest, _)| rest.is_empty());
@@ -42,7 +42,7 @@ impl Authority {
         read
     }
 
-    pub(super) fn pem(authorities: &[Self]) -> String {
+    pub fn pem(authorities: &[Self]) -> String {
         let mut pem = String::new();
         for Self(certificate) in authorities {
             let text = Base64::encode_string(certificate);

@@ -56,6 +56,11 @@ impl Callers {
         Ok(Self { file, names, authorities: ArcSwap::from_pointee(authorities) })
     }
 
+    /// Those of authorities that stand in no file, and so never change.
+    pub fn of(pem: Vec<u8>, names: Vec<String>) -> anyhow::Result<Self> {
+        Ok(Self { file: PathBuf::new(), names, authorities: ArcSwap::from_pointee(Authorities::of(pem)?) })
+    }
+
     /// Asked of every call, not of every connection alone: one is kept for long, and what it has shown may run out, or
     /// its authority be exchanged.
     pub fn check(&self, shown: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Stranger> {
@@ -142,7 +147,10 @@ impl ClientCertVerifier for Callers {
 
 impl Authorities {
     fn read(file: &Path) -> anyhow::Result<Self> {
-        let pem = std::fs::read(file)?;
+        Self::of(std::fs::read(file)?)
+    }
+
+    fn of(pem: Vec<u8>) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             roots.add(certificate.context("it is not PEM")?).context("a certificate in it cannot be read")?;

@@ -27,16 +27,16 @@ impl Names {
 
 /// A certificate to serve with, those between it and its authority, and its key, as PEM.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Leaf {
+pub struct Leaf {
     pub(super) certificate: String,
     pub(super) key: String,
 }
 
 /// A leaf that the API server accepts.
-pub(super) struct Good {
+pub struct Good {
     pub(super) certified: CertifiedKey,
     /// The authority because of which it does.
-    pub(super) signer: Authority,
+    pub signer: Authority,
     /// The last second of it.
     pub(super) ends: i64,
 }
@@ -86,7 +86,7 @@ impl Leaf {
 
     /// Whether the API server will accept it at this moment, knowing one of these authorities: right key, right name, in
     /// time.
-    pub(super) fn good(&self, authorities: &[Authority], names: &Names, at: UnixTime) -> Result<Good, Fault> {
+    pub fn good(&self, authorities: &[Authority], names: &Names, at: UnixTime) -> Result<Good, Fault> {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(self.certificate.as_bytes())
             .collect::<Result<_, _>>()
             .map_err(|_| Fault::Unreadable(CERTIFICATE))?;

@@ -10,15 +10,17 @@ mod callers;
 mod keeper;
 mod leaf;
 mod lives;
-mod provided;
+pub mod provided;
 mod secrets;
 mod standing;
 mod stored;
 #[cfg(test)]
 mod stored_tests;
 
+pub use authority::Authority;
 pub use callers::{Callers, Stranger};
 pub use keeper::{Expiry, Keeper, Serving, Source};
-pub use leaf::Names;
+pub use leaf::{Fault, Good, Leaf, Names};
 pub use lives::{Lives, length};
 pub use standing::Bundles;
+pub use stored::{Served, Step, Stored, View};

@@ -15,7 +15,7 @@ pub(super) const TRUSTED: &str = "tagout-authorities";
 type Data = BTreeMap<String, ByteString>;
 
 /// A certificate, and the authorities by one of which it has to be.
-pub(super) fn read(data: &Data) -> Result<(Leaf, Vec<Authority>), Fault> {
+pub fn read(data: &Data) -> Result<(Leaf, Vec<Authority>), Fault> {
     let bytes = |name| data.get(name).filter(|bytes| !bytes.0.is_empty()).ok_or(Fault::Missing(name));
     let text = |name| String::from_utf8(bytes(name)?.0.clone()).map_err(|_| Fault::Unreadable(name));
     let leaf = Leaf { certificate: text(CERTIFICATE)?, key: text(KEY)? };
@@ -23,17 +23,17 @@ pub(super) fn read(data: &Data) -> Result<(Leaf, Vec<Authority>), Fault> {
     if authorities.is_empty() { Err(Fault::Unreadable(CA)) } else { Ok((leaf, authorities)) }
 }
 
-pub(super) fn trusted(data: &Data) -> Vec<Authority> {
+pub fn trusted(data: &Data) -> Vec<Authority> {
     data.get(CA).map(|bytes| Authority::read(&bytes.0)).unwrap_or_default()
 }
 
-pub(super) fn data(trusted: &[Authority]) -> Data {
+pub fn data(trusted: &[Authority]) -> Data {
     Data::from([(CA.to_owned(), ByteString(Authority::pem(trusted).into_bytes()))])
 }
 
 /// What is to be trusted from now on: what is provided, and what was trusted before as long as something may be served
 /// by it.
-pub(super) fn wanted(
+pub fn wanted(
     trusted: &[Authority],
     provided: &[Authority],
     served: Option<&Authority>,

@@ -15,35 +15,35 @@ use super::lives::Lives;
 /// for its key, and writes all of `ca.crt` into the entries. So the one that signs stands first, and the key of the next
 /// one apart; an older Tagout that writes takes that away, and no more.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Stored {
+pub struct Stored {
     pub(super) authorities: Vec<Authority>,
     pub(super) key: Option<String>,
     pub(super) next_key: Option<String>,
-    pub(super) leaf: Option<Leaf>,
+    pub leaf: Option<Leaf>,
 }
 
 /// What is served now, and by which authority.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Served {
-    pub(super) leaf: Leaf,
-    pub(super) signer: Authority,
+pub struct Served {
+    pub leaf: Leaf,
+    pub signer: Authority,
 }
 
 /// What a step depends on, beside what is found.
-pub(super) struct View<'a> {
-    pub(super) names: &'a Names,
-    pub(super) lives: Lives,
-    pub(super) now: UnixTime,
+pub struct View<'a> {
+    pub names: &'a Names,
+    pub lives: Lives,
+    pub now: UnixTime,
     /// What this replica last found good.
-    pub(super) known: Option<&'a Stored>,
-    pub(super) served: Option<&'a Served>,
+    pub known: Option<&'a Stored>,
+    pub served: Option<&'a Served>,
     /// For how long every entry has carried all authorities that are found, by a clock that only ticks.
-    pub(super) stood: Duration,
+    pub stood: Duration,
     /// For how long the same authorities have been found.
-    pub(super) unchanged: Duration,
+    pub unchanged: Duration,
 }
 
-pub(super) enum Step {
+pub enum Step {
     Stand,
     Write(Box<Stored>, String),
 }
@@ -55,7 +55,7 @@ const PARTS: [&str; 5] = [CA, CA_KEY, NEXT_KEY, CERTIFICATE, KEY];
 type Data = BTreeMap<String, ByteString>;
 
 impl Stored {
-    pub(super) fn read(data: &Data) -> Self {
+    pub fn read(data: &Data) -> Self {
         let text = |name: &str| {
             let bytes = data.get(name).filter(|bytes| !bytes.0.is_empty())?;
             String::from_utf8(bytes.0.clone()).ok()
@@ -65,7 +65,7 @@ impl Stored {
         Self { authorities, key: text(CA_KEY), next_key: text(NEXT_KEY), leaf }
     }
 
-    pub(super) fn data(&self) -> Data {
+    pub fn data(&self) -> Data {
         let leaf = self.leaf.as_ref();
         let parts = [
             (CA, Some(Authority::pem(&self.authorities))),
@@ -83,7 +83,7 @@ impl Stored {
         PARTS.iter().all(|part| own.get(*part) == data.get(*part))
     }
 
-    pub(super) fn good(&self, names: &Names, now: UnixTime) -> Result<Good, Fault> {
+    pub fn good(&self, names: &Names, now: UnixTime) -> Result<Good, Fault> {
         if self.authorities.is_empty() {
             return Err(Fault::Missing(CA));
         }
@@ -91,7 +91,7 @@ impl Stored {
     }
 
     /// What follows on what is found. It reads no clock: those of replicas and API servers may jump.
-    pub(super) fn step(&self, data: &Data, view: &View) -> Result<Step, Fault> {
+    pub fn step(&self, data: &Data, view: &View) -> Result<Step, Fault> {
         let good = match self.good(view.names, view.now) {
             Ok(good) => good,
             Err(fault) => return Ok(write(self.repaired(view)?, &fault.to_string())),

@@ -111,9 +111,9 @@ impl Event {
 
 /// What was read, and what could not be: lines, or what several of them or a list hold.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counted {
-    pub(super) records: u64,
-    pub(super) unreadable: u64,
+pub struct Counted {
+    pub records: u64,
+    pub unreadable: u64,
 }
 
 /// 1970 and 2200.

@@ -24,7 +24,7 @@ mod state;
 mod tally;
 mod uri;
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Read, stderr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -34,6 +34,7 @@ use clap::{Args, ValueEnum};
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 use self::background::{Background, enforce};
+pub use self::events::Counted;
 use self::replay::Replay;
 use self::report::Report;
 use self::served::Shared;
@@ -177,7 +178,7 @@ fn print(report: &Report, output: Output) -> anyhow::Result<()> {
     }
 }
 
-async fn replayed(options: &Options, connection: &Connection) -> anyhow::Result<(Report, events::Counted)> {
+async fn replayed(options: &Options, connection: &Connection) -> anyhow::Result<(Report, Counted)> {
     let mut sources = events::open(&options.audit_log)?;
     let background = match &options.snapshot {
         Some(path) => Background::file(path)?,
@@ -189,7 +190,7 @@ async fn replayed(options: &Options, connection: &Connection) -> anyhow::Result<
     };
     let mut notes = background.notes.clone();
     let shared = Shared::default();
-    let mut next = events::next(&mut sources)?;
+    let next = events::next(&mut sources)?;
     let begins = next.as_ref().map(|event| event.at);
     let own_namespace = background.own_namespace().unwrap_or_else(|| HOME.to_owned());
     background.lay(&mut shared.lock(), begins);
@@ -207,15 +208,35 @@ async fn replayed(options: &Options, connection: &Connection) -> anyhow::Result<
         notes.push("what was gone before anybody looked, and the log does not show, is not counted".to_owned());
     }
     drop(background);
-    let mut replay = Replay::new(shared, &own_namespace, options.rules_from_log);
     let mut progress = Progress::new();
+    let replay = Replay::new(shared, &own_namespace, options.rules_from_log);
+    let told = Box::pin(told(replay, sources, next, notes, || progress.step())).await;
+    progress.end();
+    told
+}
+
+/// What a log says by itself: by the rules that it shows, and with nothing known but what stands in it.
+pub async fn replayed_alone(log: Box<dyn Read>) -> anyhow::Result<(Report, Counted)> {
+    let mut sources = vec![events::Source::of(log)?];
+    let next = events::next(&mut sources)?;
+    let shared = Shared::default();
+    Background::default().lay(&mut shared.lock(), next.as_ref().map(|event| event.at));
+    Box::pin(told(Replay::new(shared, HOME, true), sources, next, Vec::new(), || ())).await
+}
+
+async fn told(
+    mut replay: Replay,
+    mut sources: Vec<events::Source>,
+    mut next: Option<events::Event>,
+    mut notes: Vec<String>,
+    mut step: impl FnMut(),
+) -> anyhow::Result<(Report, Counted)> {
     while let Some(event) = next {
         replay.event(&event).await;
-        progress.step();
+        step();
         next = events::next(&mut sources)?;
     }
-    progress.end();
-    let mut counted = events::Counted::default();
+    let mut counted = Counted::default();
     for source in &sources {
         counted.records += source.read.records;
         counted.unreadable += source.read.unreadable;
