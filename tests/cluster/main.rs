@@ -46,6 +46,7 @@ mod preview_replay;
 mod preview_rule;
 mod recreation;
 mod replicas;
+mod reviews;
 mod routine;
 mod rules;
 mod schema;

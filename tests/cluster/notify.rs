@@ -1,6 +1,6 @@
 //! Others are notified, by a real Tagout that the chart has set up, over TLS.
 
-mod receiver;
+pub mod receiver;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -30,6 +30,7 @@ pub struct Received {
     pub at: Instant,
     pub path: String,
     pub headers: Vec<String>,
+    pub text: String,
     pub body: Value,
     pub taken: bool,
 }
@@ -123,11 +124,12 @@ fn serve(stream: TcpStream, tls: Arc<ServerConfig>, habit: &Mutex<Habit>, all: &
     let length = head.iter().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok())?;
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    let body: Value = serde_json::from_slice(&body).expect("a body is JSON");
+    let text = String::from_utf8(body).expect("a body is text");
+    let body: Value = serde_json::from_str(&text).expect("a body is JSON");
     let does = (habit.lock().unwrap())(&kind(&body));
     let path = head[0].split(' ').nth(1).unwrap_or_default().to_owned();
     let taken = matches!(does, Does::Answer(200..300));
-    all.lock().unwrap().push(Received { at: Instant::now(), path, headers: head, body, taken });
+    all.lock().unwrap().push(Received { at: Instant::now(), path, headers: head, text, body, taken });
     let answer = match does {
         Does::Answer(status) => format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"),
         Does::Redirect => "HTTP/1.1 307 X\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n".to_owned(),
