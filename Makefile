@@ -55,6 +55,11 @@ mutants: ## which changes of approvals and proofs the unit tests would not notic
 	  -f 'src/guard/approval.rs' -f 'src/guard/evidence.rs' -f 'src/guard/presenting.rs' -f 'src/guard/team.rs' \
 	  -f 'src/guard/proof/*.rs' -- --lib guard::
 
+SECONDS ?= 20
+.PHONY: fuzz
+fuzz: ## fuzz each target for SECONDS (20); with PAGE=docs/evidence/fuzzing.md the figures are written there
+	@PAGE=$(PAGE) fuzz/run $(SECONDS) $(TARGET)
+
 .PHONY: image
 image: ## build the container image with docker, podman or buildah
 	@version=$$(sed -n 's/^appVersion: *//p' charts/tagout/Chart.yaml); revision=$$(git rev-parse HEAD 2>/dev/null || echo unknown); \
