@@ -30,6 +30,17 @@ generate: ## write what is generated: the chart's definitions, schema and page, 
 	@charts/generate charts/tagout
 	@deploy/generate deploy
 
+.PHONY: bench
+bench: ## what Tagout costs, into docs/performance.md; twenty minutes. BENCH_QUICK=1: two, into target/bench. ONLY="--only latency"
+	@mkdir -p target/bench
+	@deploy/build-static target/bench
+	@deploy/build-static target/bench --example bench
+	@target/bench/bench $(ONLY)
+
+.PHONY: soak
+soak: ## ten minutes of deletions at a steady rate, into docs/performance.md
+	@$(MAKE) --no-print-directory bench ONLY="--only soak"
+
 .PHONY: bench-radius
 bench-radius: ## what it costs to find out what goes with a namespace of 5,000 objects
 	@$(CARGO) run --locked --release --quiet --example radius

@@ -1,3 +1,5 @@
+//! Connections taken, encrypted, and served until the end.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,10 +38,7 @@ const MAX_CONNECTIONS: usize = 2048;
 const DRAIN: Duration = Duration::from_secs(15);
 
 /// With callers, clients are asked for a certificate; whether one without may have an answer is decided by the route.
-pub(super) fn tls(
-    certificates: Arc<dyn ResolvesServerCert>,
-    callers: Option<Arc<Callers>>,
-) -> anyhow::Result<TlsAcceptor> {
+pub fn tls(certificates: Arc<dyn ResolvesServerCert>, callers: Option<Arc<Callers>>) -> anyhow::Result<TlsAcceptor> {
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .context("TLS cannot be set up")?;
@@ -54,12 +53,7 @@ pub(super) fn tls(
 }
 
 /// Serves until `until` is over, then lets what is in flight end. Without TLS it is plain HTTP.
-pub(super) async fn serve(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    router: Router,
-    until: impl Future<Output = ()>,
-) {
+pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, until: impl Future<Output = ()>) {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut http = http1::Builder::new();

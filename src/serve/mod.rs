@@ -1,6 +1,6 @@
 //! The process: TLS, routes, limits, probes, and an orderly end.
 
-mod connections;
+pub mod connections;
 mod routes;
 
 use std::net::SocketAddr;
