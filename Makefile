@@ -41,6 +41,10 @@ bench: ## what Tagout costs, into docs/performance.md; twenty minutes. BENCH_QUI
 soak: ## ten minutes of deletions at a steady rate, into docs/performance.md
 	@$(MAKE) --no-print-directory bench ONLY="--only soak"
 
+.PHONY: bench-gate
+bench-gate: ## whether a decision takes more instructions than it did; needs valgrind
+	@tests/bench/gate
+
 .PHONY: bench-radius
 bench-radius: ## what it costs to find out what goes with a namespace of 5,000 objects
 	@$(CARGO) run --locked --release --quiet --example radius
