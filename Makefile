@@ -62,6 +62,9 @@ histories: ## random histories on a real API server against a model of the docum
 	@mkdir -p docs/evidence
 	@$(CARGO) run --locked --release --quiet --example histories -- --operations $(OPERATIONS) --without 3000 \
 	  $(if $(SEED),--seed $(SEED)) --page docs/evidence/histories.md
+.PHONY: sabotage
+sabotage: ## break one check of the guard after the other, and see that the tests notice; takes an hour
+	@tests/sabotage/run
 
 .PHONY: mutants
 mutants: ## which changes of approvals and proofs the unit tests would not notice; needs cargo-mutants, takes hours

@@ -146,3 +146,40 @@ fn the_page_about_routes_is_that_of_the_red_team() {
     let written = fs::read_to_string(&page).unwrap_or_default();
     assert!(written == routes_page(), "run `UPDATE=1 cargo test --test house` and commit what changes");
 }
+
+/// A patch that does not apply breaks nothing, and a test that is not there notices nothing.
+#[test]
+fn each_sabotage_still_fits_and_names_tests_that_exist() {
+    let code: String = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| rust_files(&root().join(folder)))
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let folder = fs::read_dir(root().join("tests/sabotage")).unwrap().map(|entry| entry.unwrap().path());
+    let patches: Vec<PathBuf> =
+        folder.filter(|path| path.extension().is_some_and(|extension| extension == "patch")).collect();
+    assert!(patches.len() >= 10, "{patches:?}");
+    for path in patches {
+        let (name, patch) = (path.display(), fs::read_to_string(&path).unwrap());
+        let noticed: Vec<&str> = patch.lines().filter_map(|line| line.strip_prefix("Noticed by ")).collect();
+        assert!(!noticed.is_empty(), "{name} says by which tests it is noticed");
+        for test in noticed {
+            let (step, test) = test.split_once(": ").unwrap();
+            assert!(["unit", "cluster"].contains(&step), "{name}: {step}");
+            // A case of a test is a function of no name in the code.
+            let exists = test.rsplit("::").take(3).any(|function| code.contains(&format!("fn {function}(")));
+            assert!(exists, "{name}: there is no {test}");
+        }
+        let (_, changes) = patch.split_once("\n--- a/").unwrap();
+        for file in changes.split("\n--- a/") {
+            let (path, hunks) = file.split_once('\n').unwrap();
+            let text = fs::read_to_string(root().join(path)).unwrap();
+            for hunk in hunks.split("\n@@ ").skip(1) {
+                let before =
+                    hunk.lines().skip(1).filter(|line| !line.starts_with('+')).filter_map(|line| line.get(1..));
+                let before = before.collect::<Vec<_>>().join("\n");
+                assert!(text.contains(&before), "{name} does not fit {path} any more:\n{before}");
+            }
+        }
+    }
+}
