@@ -4,16 +4,12 @@ use std::io::Cursor;
 
 use serde_json::Value;
 use tagout::cli::preview::replayed_alone;
-use tokio::runtime::Runtime;
-
-thread_local! {
-    static RUNTIME: Runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-}
 
 pub fn audit_log(data: &[u8]) -> &'static str {
     let log = Box::new(Cursor::new(data.to_vec()));
-    let replayed = RUNTIME.with(|runtime| runtime.block_on(replayed_alone(log)));
+    // With it ends what clients have left running.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let replayed = runtime.block_on(replayed_alone(log));
     let Ok((report, counted)) = replayed else { return "unreadable" };
     assert!(counted.unreadable <= counted.records);
     if let Some((records, unreadable)) = lines(data) {
