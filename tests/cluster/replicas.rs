@@ -36,7 +36,7 @@ impl Replicas {
         self.running.push((address, child));
         let began = Instant::now();
         while !is_ready(address)? {
-            ensure!(began.elapsed() < Duration::from_mins(1), "the replica is not ready");
+            ensure!(began.elapsed() < Duration::from_mins(2), "the replica is not ready");
             thread::sleep(Duration::from_millis(50));
         }
         self.balancer.route(self.running.iter().map(|(address, _)| *address).collect());

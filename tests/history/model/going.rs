@@ -126,7 +126,7 @@ impl Model {
                 let said: Vec<_> = deletion
                     .statements
                     .iter()
-                    .filter(|one| !one.draft.contents)
+                    .filter(|one| !one.draft.contents || one.draft.break_glass)
                     .filter(|one| one.draft.break_glass || follows_by_itself || names(&one.protects))
                     .cloned()
                     .collect();
