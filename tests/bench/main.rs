@@ -88,8 +88,8 @@ impl Part {
     /// A part that takes longer hangs.
     fn limit(self) -> Duration {
         match self {
-            Self::Review | Self::Process => Duration::from_mins(6),
-            Self::Scale => Duration::from_mins(8),
+            Self::Review => Duration::from_mins(6),
+            Self::Scale | Self::Process => Duration::from_mins(9),
             Self::Latency => Duration::from_mins(12),
             Self::Soak => Duration::from_mins(15),
         }

@@ -1,6 +1,8 @@
 //! Every action on every kind by everyone, with and without approval, in every mode: what is expected stands in
 //! `verdicts.txt`, for people to read. `UPDATE=1 cargo test --test matrix` writes it anew; read what changed.
 
+mod lookups;
+
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::fs;
