@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use controlplane::User;
 use controlplane::installation::{NAMESPACE, run};
+use serde_json::{Value, json};
 
 use crate::load::Load;
 use crate::world::{PRODUCTION, REFUSED, World, eventually, text};
@@ -70,6 +71,29 @@ pub fn a_protected_deployment_is_refused_and_goes_with_its_pods_once_it_is_appro
         let pods = ["get", "pods", "-n", PRODUCTION, "-l", "app=approved", "-o", "name"];
         world.kubectl(User::Admin, &pods).succeeds().out.is_empty()
     });
+}
+
+pub fn what_a_rule_that_only_warns_has_seen_is_shown_from_the_logs_of_the_pods(world: &World) {
+    world.apply(
+        &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "warned", "labels": {"rule": "warned"}}}),
+    );
+    world.apply(&json!({"apiVersion": "tagout.dev/v1alpha1", "kind": "ProtectionRule", "metadata": {"name": "warned"}, "spec": {
+        "mode": "Warn", "resources": [{"apiGroups": [""], "resources": ["configmaps"]}],
+        "namespaceSelector": {"matchLabels": {"rule": "warned"}}, "approval": {"require": [{"anyOf": ["approvers"]}]}}})).succeeds();
+    world.kubectl(User::Admin, &["create", "configmap", "settings", "-n", "warned"]).succeeds();
+    let delete = ["delete", "configmap", "settings", "-n", "warned"];
+    let trial = [&delete[..], &["--dry-run=server"]].concat();
+    eventually("whoever deletes is warned", || {
+        world.kubectl(User::Agent, &trial).err.contains("would be denied in mode Enforce")
+    });
+    world.kubectl(User::Agent, &delete).succeeds();
+    let seen = world.kubectl(User::Admin, &["tagout", "preview", "--since", "1d", "-o", "json"]).succeeds().out;
+    let seen: Value = serde_json::from_str(&seen).expect("JSON");
+    let is_it =
+        |row: &Value| row["rule"] == "warned" && row["verdict"] == "warn" && row["requester"] == User::Agent.name();
+    let rows: Vec<_> = seen["rows"].as_array().into_iter().flatten().filter(|row| is_it(row)).collect();
+    assert_eq!(rows.len(), 1, "{seen:#}");
+    assert_eq!((&rows[0]["requests"], &rows[0]["action"]), (&json!(1), &json!("Delete")), "{seen:#}");
 }
 
 pub fn under_load_each_process_stays_within_the_memory_it_asks_for(world: &World) {

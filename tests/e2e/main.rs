@@ -32,11 +32,12 @@ macro_rules! tests {
 }
 
 /// In this order.
-const TESTS: [Test; 25] = tests![
+const TESTS: [Test; 26] = tests![
     image::the_image_holds_one_small_static_file_that_says_what_it_is_made_of,
     daily::the_chart_as_it_is_brings_up_pods_that_may_nothing_and_are_what_they_shall_be,
     daily::each_pod_answers_its_probes_and_the_service_leads_to_it,
     daily::a_protected_deployment_is_refused_and_goes_with_its_pods_once_it_is_approved,
+    daily::what_a_rule_that_only_warns_has_seen_is_shown_from_the_logs_of_the_pods,
     replacing::a_restart_of_the_rollout_under_load_fails_no_call,
     replacing::changed_values_and_the_way_back_under_load_fail_no_call,
     replacing::an_upgrade_from_a_version_whose_definitions_lack_a_field_brings_it_and_fails_no_call,
