@@ -152,6 +152,9 @@ fn clients(place: &Place, user: &str) -> Vec<String> {
         with("authorization-kubeconfig", &kubeconfig),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
+        // By default controllers ask 20 times in a second, and all tests of a cluster wait for the same ones.
+        "--kube-api-qps=500".to_owned(),
+        "--kube-api-burst=1000".to_owned(),
     ]
 }
 
