@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::report::{Basis, Report, Requests, Row};
 use super::tally::verdict_of;
 use crate::cli::connection::Cluster;
-use crate::entries::SHARED;
+use crate::entries::{CANARY, SHARED};
 use crate::guard::Verdict;
 
 /// A line by which Tagout tells of a decision.
@@ -184,7 +184,8 @@ impl Heard {
     fn said(&mut self, line: Line) {
         self.from = Some(self.from.map_or(line.timestamp, |from| from.min(line.timestamp)));
         self.until = Some(self.until.map_or(line.timestamp, |until| until.max(line.timestamp)));
-        if line.event != "decided" {
+        let tries_itself = line.dry_run && line.kind == "ledgers.tagout.dev" && line.name == CANARY;
+        if line.event != "decided" || tries_itself {
             return;
         }
         let Line {
@@ -193,7 +194,8 @@ impl Heard {
         // A verdict of another version is none that lets pass.
         let verdict = verdict_of(&line.verdict).unwrap_or(Verdict::Deny);
         let object = format!("{kind} \"{name}\" in \"{namespace}\" {uid}");
-        let known = (!request.is_empty()).then(|| format!("{request} {object}"));
+        // A trial is no part of what is done a moment later.
+        let known = (!request.is_empty()).then(|| format!("{request} {object} {dry_run}"));
         // What no rule was about, and what follows from what was decided, is nothing to decide about.
         let sort = Sort { dry_run, verdict: line.verdict, rule, action, requester, kind, namespace };
         let sort = (verdict != Verdict::Allow || because.starts_with("approved")).then_some((sort, object));
@@ -334,6 +336,19 @@ mod tests {
         assert_eq!(said, [("agent-7", 2, 1), ("ci", 1, 1)]);
         assert_eq!((report.requests.decided, report.refused()), (3, 3));
         assert!(report.from < report.until);
+    }
+
+    #[test]
+    fn a_trial_and_what_is_done_a_moment_later_are_two_and_the_canarys_trials_are_none() {
+        let done = line(1, "warn", "agent-7", "to-1", "production");
+        let trial = done.replace(r#""dry_run":false"#, r#""dry_run":true"#);
+        let canary =
+            trial.replace("deployments.apps", "ledgers.tagout.dev").replace(r#""api""#, r#""canary.tagout.dev""#);
+        for lines in [[trial.clone(), done.clone(), canary.clone()], [canary, done, trial]] {
+            let report = heard(&lines);
+            let requests = |rows: &[Row]| rows.iter().map(|row| row.requests).collect::<Vec<_>>();
+            assert_eq!((requests(&report.rows), requests(&report.dry_runs)), (vec![1], vec![1]), "{report:?}");
+        }
     }
 
     #[test]
