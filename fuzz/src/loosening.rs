@@ -4,11 +4,11 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tagout::api::{APPROVAL, Action, ProtectionRule};
 use tagout::guard::{
-    Because, Called, Epoch, Facts, NamespaceFact, Owner, OwnerFact, Radius, Reach, Request, Requester, Rule, Rules,
-    Subject, Verdict, decide, loosened_rule, needs,
+    Because, Called, Epoch, Facts, NamespaceFact, Owner, OwnerFact, Radius, Rule, Rules, Subject, Verdict, decide,
+    loosened_rule, needs,
 };
 
-use super::world::{AGENT, ALICE, CLUSTER, EPOCH, NAME, NAMESPACE, NOW, TEAM, UID, keys, rules};
+use super::world::{ALICE, CLUSTER, EPOCH, NAME, NAMESPACE, NOW, TEAM, UID, keys, request, rules};
 
 pub fn loosening(data: &[u8]) -> &'static str {
     let Ok(text) = str::from_utf8(data) else { return "nothing" };
@@ -113,26 +113,18 @@ fn verdict(question: &Question, rules: &Rules) -> bool {
         uid: "o".to_owned(),
         controller: true,
     };
-    let request = Request {
-        action: question.action,
-        subject: Subject {
-            group: question.group.as_str().into(),
-            resource: question.plural.as_str().into(),
-            namespace: NAMESPACE.into(),
-            name: question.name.into(),
-            uid: UID.into(),
-            labels: std::borrow::Cow::Owned(labels),
-            annotations: question.annotations.iter().map(|key| key.as_str().into()).collect(),
-            statements: question.statements.as_deref().map(Into::into),
-            ..Subject::default()
-        },
-        owners: question.owned.then_some(owner).into_iter().collect(),
-        terminating: false,
-        change: None,
-        requester: Requester { name: AGENT, groups: &[] },
-        reach: Reach::Covered,
-        what: None,
+    let subject = Subject {
+        group: question.group.as_str().into(),
+        resource: question.plural.as_str().into(),
+        namespace: NAMESPACE.into(),
+        name: question.name.into(),
+        uid: UID.into(),
+        labels: std::borrow::Cow::Owned(labels),
+        annotations: question.annotations.iter().map(|key| key.as_str().into()).collect(),
+        statements: question.statements.as_deref().map(Into::into),
+        ..Subject::default()
     };
+    let request = request(question.action, subject, question.owned.then_some(owner).into_iter().collect());
     let facts = Facts {
         namespace: Some(NamespaceFact { labels: question.home.iter().cloned().collect(), terminating: false }),
         owners: question.owned.then_some(OwnerFact::Alive).into_iter().collect(),

@@ -6,13 +6,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tagout::api::{APPROVAL, Action, Statement, read_statements, sha256};
 use tagout::guard::{
-    Because, Called, Decision, Epoch, Facts, NamespaceFact, Radius, Reach, Request, Requester, Rules, Subject, Verdict,
-    decide, denial, needs,
+    Because, Called, Decision, Epoch, Facts, NamespaceFact, Radius, Rules, Subject, Verdict, decide, denial, needs,
 };
 
 use super::sshsig;
 use super::world::{
-    AGENT, ALICE, CLUSTER, EPOCH, EVERYTHING, LONGEST, NAME, NAMESPACE, NOW, TEAM, UID, keys, rule, rules,
+    AGENT, ALICE, CLUSTER, EPOCH, EVERYTHING, LONGEST, NAME, NAMESPACE, NOW, TEAM, UID, keys, request, rule, rules,
 };
 
 const PROOFS: [&str; 3] = ["Identity", "Signature", "HardwareKey"];
@@ -69,16 +68,7 @@ fn decided<'r>(text: &str, presented: bool, rules: &'r Rules) -> Decision<'r> {
         statements: Some(text.into()),
         ..Subject::default()
     };
-    let request = Request {
-        action: Action::Delete,
-        subject,
-        owners: Vec::new(),
-        terminating: false,
-        change: None,
-        requester: Requester { name: AGENT, groups: &[] },
-        reach: Reach::Covered,
-        what: None,
-    };
+    let request = request(Action::Delete, subject, Vec::new());
     let facts = Facts {
         namespace: Some(NamespaceFact::default()),
         epoch: Epoch::Current(EPOCH.to_owned()),

@@ -11,10 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
-use tagout::api::ProtectionRuleSpec;
+use tagout::api::{Action, ProtectionRuleSpec};
 use tagout::cluster::{Announcer, Cluster, RulesInForce, Told};
 use tagout::gate::Gate;
-use tagout::guard::{Rule, Rules, Team};
+use tagout::guard::{Owner, Reach, Requester, Rule, Rules, Subject, Team};
 use tagout::notify::Notifier;
 use tagout::telemetry::Telemetry;
 use tokio::runtime::Runtime;
@@ -52,6 +52,20 @@ pub fn teams() -> BTreeMap<String, Team> {
     let keys: Vec<_> = keys().iter().map(|key| json!({"publicKey": key.line()})).collect();
     let spec = json!({"members": [{"user": ALICE, "keys": keys}, {"user": AGENT}]});
     [(TEAM.to_owned(), Team::read(serde_json::from_value(spec).expect("a team")))].into()
+}
+
+/// What an agent asks about what nothing excuses from its rules.
+pub fn request(action: Action, subject: Subject<'_>, owners: Vec<Owner>) -> tagout::guard::Request<'_> {
+    tagout::guard::Request {
+        action,
+        subject,
+        owners,
+        terminating: false,
+        change: None,
+        requester: Requester { name: AGENT, groups: &[] },
+        reach: Reach::Covered,
+        what: None,
+    }
 }
 
 /// A rule by its name, with what it says beside what all say.

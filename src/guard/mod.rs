@@ -51,6 +51,6 @@ pub use remembering::remembering;
 pub use returning::forgotten_by;
 pub use rules::{Rule, Rules};
 pub use satisfiable::nobody_can_satisfy;
-pub use summary::summary;
+pub use summary::{WITH_IT, summary};
 pub use team::{ListedKey, Team, faults};
 pub use unlocking::{Unlocked, locking, may_be_unlocked_for, unlocked, unlocking};

@@ -8,6 +8,9 @@ use crate::api::{printable, quoted};
 /// What is not spelled out is counted.
 const SPELLED: usize = 12;
 
+/// How the line begins that says what goes along.
+pub const WITH_IT: &str = "With it would go: ";
+
 /// What goes along, what is destroyed with it and which kinds could not be listed; nothing where nothing goes.
 pub fn summary(radius: &Radius, unlisted: &BTreeSet<String>) -> Vec<String> {
     let mut lines = Vec::new();
@@ -24,7 +27,7 @@ pub fn summary(radius: &Radius, unlisted: &BTreeSet<String>) -> Vec<String> {
         let spelled: Vec<_> = most.iter().take(SPELLED).map(|one| counted(one)).collect();
         let others: usize = most.iter().skip(SPELLED).map(|one| one.1).sum();
         let others = if others > 0 { format!(", {others} others") } else { String::new() };
-        lines.push(format!("With it would go: {at_least}{}{others}.", spelled.join(", ")));
+        lines.push(format!("{WITH_IT}{at_least}{}{others}.", spelled.join(", ")));
     }
     let lost = radius.lost_volumes().count();
     if lost > 0 {

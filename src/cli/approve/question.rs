@@ -7,7 +7,7 @@ use crate::cli::case::Matter;
 use crate::cli::gone;
 use crate::cli::said::Place;
 use crate::cli::words::{moment, people, printable, table};
-use crate::guard::{EVERYTHING, Rule, missing};
+use crate::guard::{EVERYTHING, Rule, WITH_IT, missing};
 
 /// What a person reads before they answer: everything that the statement says, and what it is about.
 pub struct Question<'q>(pub &'q Draft<'q>);
@@ -105,11 +105,8 @@ impl fmt::Display for Question<'_> {
 /// What goes with the object. Data that nobody gets back is named, volume by volume.
 fn goes(draft: &Draft) -> Vec<(&'static str, String)> {
     let goes = &draft.case.goes;
-    let mut lines: Vec<_> = goes
-        .summary
-        .iter()
-        .map(|words| ("Goes:", words.strip_prefix("With it would go: ").unwrap_or(words).to_owned()))
-        .collect();
+    let mut lines: Vec<_> =
+        goes.summary.iter().map(|words| ("Goes:", words.strip_prefix(WITH_IT).unwrap_or(words).to_owned())).collect();
     lines.extend(some("DESTROYED:", "the data of volume", &goes.lost));
     lines.extend(some("Kept:", "the data of volume", &goes.kept));
     if let Some(protects) = draft.statement.protects.as_ref().filter(|protects| !protects.unlisted.is_empty()) {
